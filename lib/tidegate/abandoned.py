@@ -1,0 +1,46 @@
+"""Closes what the program dropped without closing.
+
+A destructor runs wherever the garbage collector happens to strike, possibly inside a critical section of the same
+thread, so it must take no lock. `SimpleQueue.put` is made for that; a daemon thread does the rest.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import Protocol
+
+
+class Closeable(Protocol):
+    """Something with a `close()`."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+        ...
+
+
+_dropped: queue.SimpleQueue[Closeable] = queue.SimpleQueue()
+_thread: threading.Thread | None = None
+
+
+def watch_for_dropped() -> None:
+    """Have the closing thread running (also in a forked child). Call it where closeable things are made."""
+    global _thread  # noqa: PLW0603 (one thread a process)
+    if _thread is None or not _thread.is_alive():
+        _thread = threading.Thread(target=_close_all, name="tidegate-abandoned", daemon=True)
+        _thread.start()
+
+
+def close_later(dropped: Closeable) -> None:
+    """Close it soon, in another thread. Safe in a destructor."""
+    _dropped.put(dropped)
+
+
+def _close_all() -> None:
+    while True:
+        dropped = _dropped.get()
+        try:
+            dropped.close()
+        except Exception:  # noqa: BLE001, S110 (nobody is left to tell, and the thread must live on)
+            pass
+        del dropped

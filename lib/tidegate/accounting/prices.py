@@ -1,0 +1,97 @@
+"""What an answer cost: the price tables of `genai-prices`, imported here alone, and only when first needed."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from tidegate.chat.usage import Usage
+
+_PROVIDER_IDS = {"xai": "x-ai", "together": "together"}
+"""Where a provider's name here differs from its name in the tables."""
+
+FREE = frozenset({"local", "ollama", "llamacpp"})
+"""Providers that run on the user's own machine."""
+
+_PER_MILLION = Decimal(1_000_000)
+
+
+class _Flat:
+    """A price without tiers or conditions: four products, sixty times cheaper than the library's own calculation."""
+
+    __slots__ = ("_cached", "_input", "_output")
+
+    def __init__(self, price: Any) -> None:  # noqa: ANN401 (the library's ModelPrice)
+        self._input = price.input_mtok / _PER_MILLION
+        self._output = price.output_mtok / _PER_MILLION
+        cached = getattr(price, "cache_read_mtok", None)
+        self._cached = self._input if cached is None else cached / _PER_MILLION
+
+    def cost(self, usage: Usage) -> Decimal:
+        fresh = usage.input_tokens - usage.cached_input_tokens
+        return fresh * self._input + usage.cached_input_tokens * self._cached + usage.output_tokens * self._output
+
+    @staticmethod
+    def fits(price: Any) -> bool:  # noqa: ANN401 (the library's ModelPrice or a list of conditional ones)
+        """Whether nothing but plain per-token prices bears on a chat."""
+        named = {name: value for name, value in getattr(price, "__dict__", {}).items() if value is not None}
+        plain = {"input_mtok", "output_mtok", "cache_read_mtok"}
+        return {"input_mtok", "output_mtok"} <= named.keys() <= plain and all(
+            isinstance(value, Decimal) for value in named.values()
+        )
+
+
+class PriceBook:
+    """Costs in US dollars; None for a model whose price nobody knows. Shared by threads."""
+
+    def __init__(self) -> None:
+        # Looked up once a model. Two threads may do that at the same time, with the same result.
+        self._found: dict[tuple[str, str], _Flat | bool] = {}
+
+    def cost(self, provider: str, models: tuple[str, ...], usage: Usage | None) -> Decimal | None:
+        """What `usage` cost at `provider` for the first of `models` whose price is known: the one that answered, then
+        the one that was asked (an answer may name a version that the tables do not have)."""
+        if usage is None:
+            return None
+        if provider in FREE:
+            return Decimal(0)
+        for model in models:
+            found = self._found.get((provider, model))
+            if found is None:
+                found = self._found[provider, model] = self._look_up(provider, model)
+            if isinstance(found, _Flat):
+                return found.cost(usage)
+            if found:
+                return self._calculated(provider, model, usage)
+        return None
+
+    @staticmethod
+    def _look_up(provider: str, model: str) -> _Flat | bool:
+        """A flat price; True for a known one that is not flat, False for an unknown one."""
+        from genai_prices import Usage as TableUsage  # noqa: PLC0415 (0.13 s to import)
+        from genai_prices import calc_price  # noqa: PLC0415
+
+        try:
+            found = calc_price(TableUsage(input_tokens=0, output_tokens=0), model, provider_id=_provider_id(provider))
+        except LookupError:
+            return False
+        if found.model.price_variants or isinstance(found.model.prices, list) or not _Flat.fits(found.model_price):
+            return True
+        return _Flat(found.model_price)
+
+    @staticmethod
+    def _calculated(provider: str, model: str, usage: Usage) -> Decimal:
+        from genai_prices import Usage as TableUsage  # noqa: PLC0415 (see above)
+        from genai_prices import calc_price  # noqa: PLC0415
+
+        counts = TableUsage(
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cached_input_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+        )
+        return calc_price(counts, model, provider_id=_provider_id(provider)).total_price
+
+
+def _provider_id(provider: str) -> str:
+    return _PROVIDER_IDS.get(provider, provider)

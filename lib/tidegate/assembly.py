@@ -1,0 +1,76 @@
+"""Puts the rooms together. The one file that knows them all.
+
+::
+
+    Observe > Retry > Dispatch
+    -- once a call --   -- once an attempt --
+
+Observe is outermost, so that its figures hold whatever happens inside. Retry is outside everything that an attempt
+pays for, so that every attempt pays anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tidegate.accounting.prices import PriceBook
+from tidegate.clock import SYSTEM_CLOCK, Clock
+from tidegate.dispatch import Dispatch
+from tidegate.pipeline.chain import Policy, Proceed, fold
+from tidegate.pipeline.events import Announcer, Listener
+from tidegate.policies.observe import ObservePolicy
+from tidegate.policies.retry import RetryPolicy
+from tidegate.providers.registry import Endpoints, default_model
+from tidegate.reporting.logs import log_events
+from tidegate.reporting.metrics import MetricsWindow
+from tidegate.settings import ClientSettings
+from tidegate.transport.base import Transport
+from tidegate.transport.session import SessionTransport
+
+DEFAULT_WORKERS = 32
+"""Threads of `submit`, when nobody says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corridor:
+    """A client's parts, put together."""
+
+    proceed: Proceed
+    policies: tuple[Policy, ...]
+    endpoints: Endpoints
+    transport: Transport
+    window: MetricsWindow
+    workers: int
+
+
+def assemble(
+    settings: ClientSettings,
+    *,
+    listeners: Iterable[Listener] = (),
+    transport: Transport | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Corridor:
+    """Build everything that a client needs. Raises `ConfigError`; nothing is sent or started."""
+    workers = settings.workers or DEFAULT_WORKERS
+    endpoints = Endpoints(
+        settings.model or default_model(),
+        api_key=settings.api_key,
+        base_url=settings.base_url,
+        allow_http=settings.allow_http,
+    )
+    window = MetricsWindow()
+    announce = Announcer((log_events, window, *listeners))
+    transport = transport or SessionTransport(pool_size=workers, ca_bundle=settings.ca_bundle, proxy=settings.proxy)
+    dispatch = Dispatch(
+        transport=transport,
+        provider_of=endpoints.provider_of,
+        price=PriceBook().cost,
+        timeouts=settings.timeouts,
+        announce=announce,
+        clock=clock,
+    )
+    policies: tuple[Policy, ...] = (ObservePolicy(announce),)
+    if settings.retry is not None:
+        policies += (RetryPolicy(settings.retry, announce=announce, clock=clock),)
+    return Corridor(fold(policies, dispatch), policies, endpoints, transport, window, workers)

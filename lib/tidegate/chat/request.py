@@ -1,0 +1,106 @@
+"""One question as a value, checked before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidegate.chat.messages import Message, Prompt, to_messages
+from tidegate.chat.tools import Tool, to_tools
+from tidegate.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What is asked, in no provider's words. Build it with `ChatRequest.build`, which checks it."""
+
+    messages: tuple[Message, ...]
+    temperature: float | None = None
+    max_tokens: int | None = None
+    tools: tuple[Tool, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    """The JSON schema that the answer must follow."""
+    schema_name: str = "answer"
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that only this provider knows, put into the body as they are."""
+
+    @classmethod
+    def build(
+        cls,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        tools: Iterable[Tool | Mapping[str, Any]] | None = None,
+        schema: Any = None,  # noqa: ANN401 (a JSON schema, or anything with `model_json_schema()`)
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> ChatRequest:
+        """Check every part and put them together. Raises `ConfigError` naming what is wrong."""
+        name, checked_schema = _schema(schema)
+        return cls(
+            messages=to_messages(prompt, system),
+            temperature=_temperature(temperature),
+            max_tokens=_whole("max_tokens", max_tokens, least=1),
+            tools=to_tools(tools) if tools else (),
+            schema=checked_schema,
+            schema_name=name,
+            stop=_stop(stop),
+            seed=_whole("seed", seed, least=None),
+            options=_options(options),
+        )
+
+
+def _temperature(value: float | None) -> float | None:
+    """Between 0 and 2, the widest range that any provider takes."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= 2:
+        raise ConfigError(f"`temperature` is a number from 0 to 2, not {value!r}")
+    return float(value)
+
+
+def _whole(name: str, value: int | None, *, least: int | None) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+        bound = "" if least is None else f" of at least {least}"
+        raise ConfigError(f"`{name}` is a whole number{bound}, not {value!r}")
+    return value
+
+
+def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    words = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(isinstance(word, str) and word for word in words):
+        raise ConfigError("`stop` is a text, or a list of texts, none of them empty")
+    return words
+
+
+def _schema(schema: Any) -> tuple[str, Mapping[str, Any] | None]:  # noqa: ANN401 (see `build`)
+    if schema is None:
+        return "answer", None
+    if isinstance(schema, Mapping):
+        return "answer", schema
+    describe = getattr(schema, "model_json_schema", None)
+    if not callable(describe):
+        raise ConfigError(f"`schema` is a JSON schema (a dict) or a pydantic model, not `{type(schema).__name__}`")
+    return getattr(schema, "__name__", "answer"), describe()
+
+
+def _options(options: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if not options:
+        return {}
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"`options` is a dict of fields for the provider, not `{type(options).__name__}`")
+    taken = next((key for key in ("model", "messages", "stream") if key in options), None)
+    if taken is not None:
+        raise ConfigError(f"`options` may not set `{taken}`: pass it to the call itself")
+    return options

@@ -1,0 +1,346 @@
+"""The client: what a program holds."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypedDict, Unpack, cast
+
+from tidegate.assembly import assemble
+from tidegate.chat.messages import Prompt
+from tidegate.chat.reply import Completion, Reply, Stream
+from tidegate.chat.request import ChatRequest
+from tidegate.chat.timeline import Phase, Trace
+from tidegate.chat.tools import Tool
+from tidegate.clock import SYSTEM_CLOCK, CancelToken, Deadline
+from tidegate.dispatch import Timeouts
+from tidegate.errors import ConfigError
+from tidegate.forking import reset_in_child
+from tidegate.outcomes import Outcome, outcomes
+from tidegate.pipeline.call import Call, Recover
+from tidegate.pipeline.events import Listener
+from tidegate.policies.retry import Retry
+from tidegate.reporting.metrics import Metrics
+from tidegate.settings import ClientSettings, load_settings
+from tidegate.terminal import progress_bar
+
+
+class _Unset:
+    """The default of an argument that may also stand in the environment, where None has a meaning of its own."""
+
+    def __repr__(self) -> str:
+        return "<default>"
+
+
+_UNSET: Any = _Unset()
+
+
+class CallOptions(TypedDict, total=False):
+    """The keywords of `complete`, for `submit` and `map`."""
+
+    model: str | None
+    system: str | None
+    temperature: float | None
+    max_tokens: int | None
+    tools: Iterable[Tool | Mapping[str, Any]] | None
+    schema: Any
+    stop: str | Sequence[str] | None
+    seed: int | None
+    task: str | None
+    tags: Mapping[str, str] | None
+    priority: int
+    timeout: float | None
+    cancel: CancelToken | None
+    stall_detection: bool
+    options: Mapping[str, Any] | None
+
+
+class Client:
+    """A client of one model and, by `model=`, of others. Shared by threads; safe after `os.fork()`.
+
+    ::
+
+        client = tidegate.Client("openai/gpt-4o-mini")
+        print(client.complete("What is a tide gate?").text)
+
+    `model` is "provider/model"; without it TIDEGATE_MODEL counts, then the first provider whose key is in the
+    environment, then the embedded model. `api_key` and `base_url` come from the provider's own environment names when
+    not passed. `timeout` is the deadline of a whole call in seconds (60; None for none): queueing, retries and
+    streaming together. `timeouts` limits parts of it. `retry=None` switches retries off. `workers` is the number of
+    threads of `submit` (32). `listeners` are called with every event of `tidegate.pipeline.events`. `ca_bundle`,
+    `proxy` and `allow_http` are about the connection, see `docs/settings.md`.
+
+    Raises `ConfigError` for whatever is wrong with these; nothing is sent.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float | None = _UNSET,
+        timeouts: Timeouts = _UNSET,
+        retry: Retry | None = _UNSET,
+        workers: int | None = None,
+        allow_http: bool = _UNSET,
+        ca_bundle: str | None = None,
+        proxy: str | None = _UNSET,
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        absent = {"model": model, "api_key": api_key, "base_url": base_url, "workers": workers, "ca_bundle": ca_bundle}
+        unset = {"timeout": timeout, "timeouts": timeouts, "retry": retry, "allow_http": allow_http, "proxy": proxy}
+        given = {name: value for name, value in absent.items() if value is not None}
+        given.update((name, value) for name, value in unset.items() if value is not _UNSET)
+        self._build(load_settings(given), listeners)
+
+    @classmethod
+    def from_config(
+        cls,
+        file: str | os.PathLike[str],
+        profile: str | None = None,
+        *,
+        listeners: Iterable[Listener] = (),
+        **arguments: Any,  # noqa: ANN401 (checked by name and type in `load_settings`)
+    ) -> Self:
+        """A client from a TOML file, whose fields are the arguments of `Client`; `[profiles.<name>]` may override them.
+
+        The environment overrides the file, and `arguments` override both. Raises `ConfigError`.
+        """
+        client = cls.__new__(cls)
+        client._build(load_settings(arguments, file=file, profile=profile), listeners)
+        return client
+
+    def _build(self, settings: ClientSettings, listeners: Iterable[Listener]) -> None:
+        self._settings = settings
+        self._corridor = assemble(settings, listeners=listeners)
+        self._closed = False
+        self._renew()
+        reset_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """What threads hold: made anew in a forked child."""
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._stopping = CancelToken()
+        self._ids = (f"{secrets.token_hex(6)}-{number:x}" for number in itertools.count(1))
+
+    @property
+    def model(self) -> str:
+        """The client's own model, as `provider/model`."""
+        return str(self._corridor.endpoints.main.route)
+
+    def complete(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        tools: Iterable[Tool | Mapping[str, Any]] | None = None,
+        schema: Any = None,  # noqa: ANN401 (a JSON schema or a pydantic model)
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        task: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        priority: int = 0,
+        timeout: float | None = _UNSET,
+        cancel: CancelToken | None = None,
+        stall_detection: bool = False,
+        options: Mapping[str, Any] | None = None,
+    ) -> Completion:
+        """The whole answer to `prompt`: a string, a message, or a list of messages.
+
+        `temperature` is 0 to 2, `max_tokens` bounds the answer, `schema` (a JSON schema or pydantic model) shapes it,
+        `timeout` is this call's deadline in seconds, `cancel` ends it from another thread, `stall_detection` streams
+        underneath so that a silent server is noticed, `options` go into the request's body as they are.
+        Raises `ConfigError` before anything is sent, or a `CallError`.
+        """
+        fields = locals()
+        del fields["self"], fields["prompt"]
+        return cast("Completion", self._run(*self._prepare(prompt, **fields)))
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        tools: Iterable[Tool | Mapping[str, Any]] | None = None,
+        schema: Any = None,  # noqa: ANN401 (a JSON schema or a pydantic model)
+        stop: str | Sequence[str] | None = None,
+        seed: int | None = None,
+        task: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        priority: int = 0,
+        timeout: float | None = _UNSET,
+        cancel: CancelToken | None = None,
+        stall_detection: bool = False,
+        options: Mapping[str, Any] | None = None,
+        recover: Recover = "raise",
+    ) -> Stream:
+        """The answer as it comes; returns when its first content is there. Arguments as for `complete`.
+
+        `recover="restart"`: when the stream breaks off, ask again and go on with a chunk marked `restarted`.
+        """
+        fields = locals()
+        del fields["self"], fields["prompt"]
+        return cast("Stream", self._run(*self._prepare(prompt, streamed=True, **fields)))
+
+    def submit(self, prompt: Prompt, **options: Unpack[CallOptions]) -> Future[Completion]:
+        """`complete` in one of the client's threads. Wrong input raises here, anything later is in the future.
+
+        The deadline begins now: waiting for a free thread counts.
+        """
+        call, unlink = self._prepare(prompt, phase="queue", **options)
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._corridor.workers, thread_name_prefix="tidegate")
+            future = self._pool.submit(self._run_queued, call, unlink)
+        return future
+
+    def _run_queued(self, call: Call, unlink: Callable[[], None]) -> Completion:
+        call.trace.enter("own")
+        return cast("Completion", self._run(call, unlink))
+
+    def map(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        workers: int | None = None,
+        ordered: bool = True,
+        progress: bool = False,
+        **options: Unpack[CallOptions],
+    ) -> Iterator[Outcome]:
+        """Ask every prompt, `workers` at a time, and yield an `Outcome` each: in input order, or as they come.
+
+        A failed prompt is an outcome with an `error`. The input may be endless: it is read as the outcomes are taken.
+        `progress` draws a bar on a terminal. `options` are those of `complete`. Leaving the loop cancels the rest.
+        """
+        if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+            raise ConfigError(f"`workers` is a whole number of at least 1, not {workers!r}")
+        self._check_open()
+        _check_names(options)
+        given = options.pop("cancel", None)
+        cancel = CancelToken()
+        if given is not None:
+            given.on_cancel(cancel.cancel)
+        options["cancel"] = cancel
+        return self._outcomes(prompts, workers or self._corridor.workers, ordered, progress, options)
+
+    def _outcomes(
+        self, prompts: Iterable[Prompt], workers: int, ordered: bool, progress: bool, options: CallOptions  # noqa: FBT001
+    ) -> Iterator[Outcome]:
+        ask = functools.partial(self.complete, **options)
+        total = len(prompts) if progress and isinstance(prompts, Sequence) else None
+        with progress_bar(total, visible=progress) as bar:
+            yield from outcomes(
+                ask,
+                prompts,
+                workers=workers,
+                ordered=ordered,
+                cancel=cast("CancelToken", options["cancel"]),
+                on_outcome=lambda outcome: bar.advance(outcome.completion),
+            )
+
+    def metrics(self) -> Metrics:
+        """Figures over the last 1,000 calls."""
+        return self._corridor.window.metrics()
+
+    def close(self, *, cancel: bool = False) -> None:
+        """Wait for what was submitted, then close the connections. `cancel=True` ends calls in flight instead."""
+        self._closed = True
+        if cancel:
+            self._stopping.cancel()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True, cancel_futures=cancel)
+        self._corridor.transport.close()
+
+    def _prepare(
+        self,
+        prompt: Prompt,
+        *,
+        streamed: bool = False,
+        phase: Phase = "own",
+        model: str | None = None,
+        task: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        priority: int = 0,
+        timeout: float | None = _UNSET,
+        cancel: CancelToken | None = None,
+        stall_detection: bool = False,
+        recover: Recover = "raise",
+        **request: Any,  # noqa: ANN401 (the keywords of `ChatRequest.build`, which refuses others)
+    ) -> tuple[Call, Callable[[], None]]:
+        """The call, and a function that unties it from the tokens that can end it."""
+        self._check_open()
+        trace = Trace(SYSTEM_CLOCK.monotonic, phase)
+        if recover not in ("raise", "restart"):
+            raise ConfigError(f'`recover` is "raise" or "restart", not {recover!r}')
+        token = CancelToken()
+        call = Call(
+            id=next(self._ids),
+            request=ChatRequest.build(prompt, **request),
+            route=self._corridor.endpoints.named(model).route,
+            deadline=Deadline.after(self._seconds(timeout)),
+            cancel=token,
+            trace=trace,
+            streamed=streamed,
+            recover=recover,
+            stall_detection=stall_detection,
+            task=task,
+            tags=tags or {},
+            priority=priority,
+        )
+        ties = [parent.on_cancel(token.cancel) for parent in (self._stopping, cancel) if parent is not None]
+        return call, lambda: [untie() for untie in ties] and None
+
+    def _seconds(self, timeout: float | None) -> float | None:
+        if timeout is _UNSET:
+            return self._settings.timeout
+        if timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf")
+        ):
+            raise ConfigError(f"`timeout` is a number of seconds above 0, or None for no deadline, not {timeout!r}")
+        return timeout
+
+    def _run(self, call: Call, unlink: Callable[[], None]) -> Reply:
+        try:
+            reply = self._corridor.proceed(call)
+        except BaseException:
+            unlink()
+            raise
+        reply.when_done(lambda _: unlink())
+        return reply
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigError("this client is closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close(cancel=kind is not None)
+
+    def __repr__(self) -> str:
+        chain = " > ".join([repr(policy) for policy in self._corridor.policies] + ["Dispatch"])
+        return f"<Client {self.model}: {chain}>"
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    """What `complete` itself would say, said before the first prompt instead of for each."""
+    unknown = next((name for name in options if name not in CallOptions.__annotations__), None)
+    if unknown is not None:
+        raise TypeError(f"complete() got an unexpected keyword argument '{unknown}'")

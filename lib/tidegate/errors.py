@@ -1,0 +1,316 @@
+"""Everything tidegate raises.
+
+::
+
+    TidegateError
+    ├── ConfigError (also ValueError)     your input is wrong; nothing was sent
+    ├── StreamUnfinished                  `stream.completion` was read before the stream had ended
+    └── CallError                         one call went wrong; carries which call, and what is known of it
+        ├── DeadlineExceeded (also TimeoutError)   the call's own time ran out
+        ├── Cancelled                     cancelled or closed by you
+        ├── StreamInterrupted             the answer broke off after you had seen some; see `partial`
+        ├── TransportError                no whole answer arrived
+        │   ├── ConnectFailed             the provider could not be reached
+        │   ├── TLSFailed                 its certificate or handshake was refused
+        │   ├── ConnectionLost            the connection broke before the answer was whole
+        │   ├── FirstTokenTimeout         the stream's first token did not come in time
+        │   ├── IdleTimeout               the stream went silent (keep-alives do not count)
+        │   └── ResponseTooLarge          the answer passed a size cap
+        ├── ProtocolError                 an answer arrived, and is not what the provider promises
+        │   ├── MalformedResponse         its body cannot be read
+        │   ├── MalformedEvent            one event of its stream cannot be read
+        │   └── TruncatedStream           its stream ended before the answer did
+        └── ProviderError                 the provider said no
+            ├── BadRequest                400, 405, 422 …: it does not accept this request
+            │   ├── ContextLengthExceeded     the conversation does not fit the model
+            │   ├── ContentFiltered           refused by the provider's content policy
+            │   ├── PayloadTooLarge           413
+            │   └── ModelNotFound             404
+            ├── AuthenticationFailed      401, or Cohere's 498
+            ├── PermissionDenied          403
+            ├── QuotaExhausted            402, or a 429 that means "pay first"
+            ├── RateLimited               429
+            ├── Conflict                  409
+            └── ProviderUnavailable       408, 5xx
+                └── Overloaded            503, 529
+
+Whether a failure may be retried and whether it is the provider's fault live on the class (`retryable`,
+`blames_provider`), so no other file looks at status codes again.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+if TYPE_CHECKING:
+    from tidegate.chat.reply import Attempt
+
+BODY_LIMIT = 8 * 1024
+"""Characters of a provider's error body that an error keeps."""
+
+
+class TidegateError(Exception):
+    """The root of every error that tidegate raises on purpose."""
+
+
+class ConfigError(TidegateError, ValueError):
+    """An argument, a setting or a file is wrong. Nothing was sent and nothing was spent."""
+
+
+class StreamUnfinished(TidegateError):
+    """`stream.completion` is known only after the last chunk, or after `close()`."""
+
+
+class CallError(TidegateError):
+    """One call went wrong. Attributes that nobody knows are None.
+
+    `retryable` says whether sending the same request again can help; an instance may narrow its class (a provider
+    may forbid a retry in a header). `blames_provider` says whether the failure counts against the provider's health.
+    """
+
+    retryable: bool = False
+    blames_provider: ClassVar[bool] = False
+    hint: str = ""
+    """What the user can do about it."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        code: str | None = None,
+        body: str | None = None,
+        partial: str = "",
+        attempts: tuple[Attempt, ...] = (),
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.provider = provider
+        """The provider's name, such as `openai`."""
+        self.model = model
+        """The model that was asked."""
+        self.status = status
+        """HTTP status, when a response arrived."""
+        self.request_id = request_id
+        """The provider's id of the request: quote it to their support."""
+        self.retry_after = retry_after
+        """Seconds that the provider asked to wait."""
+        self.code = code
+        """The provider's own error code or type."""
+        self.body = None if body is None else body[:BODY_LIMIT]
+        """The provider's error body, secrets removed, at most `BODY_LIMIT` characters."""
+        self.partial = partial
+        """The text that had arrived."""
+        self.attempts = attempts
+        """What was tried, oldest first."""
+        if hint is not None:
+            self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self._call()}{self.message}"
+        facts = [f"HTTP {self.status}"] if self.status else []
+        if self.request_id:
+            facts.append(f"request {self.request_id}")
+        if len(self.attempts) > 1:
+            facts.append(f"after {len(self.attempts)} attempts")
+        if self.retry_after is not None:
+            facts.append(f"retry after {self.retry_after:g} s")
+        if facts:
+            text += f" ({', '.join(facts)})"
+        return f"{text}. {self.hint}" if self.hint else text
+
+    def _call(self) -> str:
+        if self.provider and self.model:
+            return f"{self.provider}/{self.model}: "
+        return f"{self.provider}: " if self.provider else ""
+
+    def locate(self, provider: str, model: str) -> Self:
+        """Fill in which call this was, unless that is known already; returns the error itself."""
+        self.provider = self.provider or provider
+        self.model = self.model or model
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, {k: v for k, v in self.__dict__.items() if k != "message"}))
+
+
+def _rebuild(kind: type[CallError], message: str, state: dict[str, Any]) -> CallError:
+    error = kind(message)
+    error.__dict__.update(state)
+    return error
+
+
+class DeadlineExceeded(CallError, TimeoutError):
+    """The call's own time (`timeout=`) ran out: queueing, retries and streaming together."""
+
+    hint = "Raise `timeout=`, or lower `max_tokens=`."
+
+
+class Cancelled(CallError):
+    """The call was cancelled, or its stream closed, by the program itself."""
+
+
+class StreamInterrupted(CallError):
+    """The answer broke off after some of it had been shown. `partial` has that text, `__cause__` the reason."""
+
+    hint = 'What arrived is in `.partial`; `recover="restart"` asks again by itself.'
+
+    @classmethod
+    def because(cls, cause: CallError) -> Self:
+        """The interruption with its cause's facts; raise it `from` the cause. It is worth a retry if its cause is."""
+        error = cls(
+            f"the answer broke off: {cause.message}",
+            provider=cause.provider,
+            model=cause.model,
+            status=cause.status,
+            request_id=cause.request_id,
+            retry_after=cause.retry_after,
+            code=cause.code,
+            body=cause.body,
+        )
+        error.retryable = cause.retryable
+        return error
+
+
+class TransportError(CallError):
+    """No whole answer arrived."""
+
+    retryable = True
+    blames_provider = True
+
+
+class ConnectFailed(TransportError):
+    """The provider could not be reached: name look-up, TCP connect or proxy."""
+
+    hint = "Check the network and `base_url`; `tidegate doctor` tries each provider."
+
+
+class TLSFailed(TransportError):
+    """The TLS handshake failed, most often over the certificate."""
+
+    retryable = False
+    hint = "For a private certificate authority pass `ca_bundle=`; verification cannot be switched off."
+
+
+class ConnectionLost(TransportError):
+    """The connection broke before the answer was whole."""
+
+
+class FirstTokenTimeout(TransportError):
+    """A stream's first token did not come in time. Keep-alives and pings do not count."""
+
+    hint = "Raise `Timeouts(first_token=…)` if this model thinks longer."
+
+
+class IdleTimeout(TransportError):
+    """A stream went silent. Keep-alives and pings do not count."""
+
+    hint = "Raise `Timeouts(idle=…)` if this model pauses longer."
+
+
+class ResponseTooLarge(TransportError):
+    """The answer, or one event of it, passed a size cap."""
+
+    retryable = False
+
+
+class ProtocolError(CallError):
+    """An answer arrived, and it is not what the provider promises."""
+
+    retryable = True
+    blames_provider = True
+
+
+class MalformedResponse(ProtocolError):
+    """The body is not the JSON it should be."""
+
+    hint = "Check that `base_url` is the API itself, not a web page or a proxy's."
+
+
+class MalformedEvent(ProtocolError):
+    """One event of a stream cannot be read, so the answer may have a hole."""
+
+
+class TruncatedStream(ProtocolError):
+    """The stream ended without a finish reason or terminator: the answer may be half."""
+
+
+class ProviderError(CallError):
+    """The provider answered, and the answer is no."""
+
+
+class BadRequest(ProviderError):
+    """The provider does not accept this request; the same request will fail again."""
+
+
+class ContextLengthExceeded(BadRequest):
+    """The conversation and its answer do not fit the model's context window."""
+
+    hint = "Shorten the conversation, lower `max_tokens=`, or choose a model with a larger window."
+
+
+class ContentFiltered(BadRequest):
+    """The provider's content policy refused the request."""
+
+
+class PayloadTooLarge(BadRequest):
+    """The request's body is too large for the provider."""
+
+
+class ModelNotFound(BadRequest):
+    """The provider has no such model or path."""
+
+    hint = "Check the model's name and `base_url`; `tidegate models` lists known names."
+
+
+class AuthenticationFailed(ProviderError):
+    """The key was refused."""
+
+    hint = "Check the API key; `tidegate doctor` shows which one is used, without showing it."
+
+
+class PermissionDenied(ProviderError):
+    """The key is good, and may not do this."""
+
+
+class QuotaExhausted(ProviderError):
+    """The account has no credit left or reached its spend limit: waiting does not help."""
+
+    hint = "Check the plan and the billing of the provider's account."
+
+
+class RateLimited(ProviderError):
+    """Too many requests or tokens a minute. Says nothing bad about the provider's health."""
+
+    retryable = True
+    hint = "Set `limits=` to the account's own limits to be paced instead of refused."
+
+
+class Conflict(ProviderError):
+    """The provider was busy with something that collides with this request."""
+
+    retryable = True
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider failed, or took too long."""
+
+    retryable = True
+    blames_provider = True
+
+
+class Overloaded(ProviderUnavailable):
+    """The provider has no capacity right now."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A `; did you mean …?` for an error message, or an empty string when nothing is near."""
+    found = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f"; did you mean `{found[0]}`?" if found else ""

@@ -1,0 +1,49 @@
+"""One call on its way through the corridor, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tidegate.chat.request import ChatRequest
+from tidegate.chat.timeline import Trace
+from tidegate.clock import CancelToken, Deadline
+
+Recover = Literal["raise", "restart"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Whom to ask: what limits, circuits and prices are kept by. Holds no secret: `key_id` is a fingerprint."""
+
+    provider: str
+    model: str
+    base_url: str = ""
+    key_id: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is asked, of whom, until when. Policies that change something make a copy (`dataclasses.replace`).
+
+    `trace` is the one part that changes: the stop-watch and logbook that all copies of a call share.
+    """
+
+    id: str
+    request: ChatRequest
+    route: Route
+    deadline: Deadline
+    cancel: CancelToken
+    trace: Trace
+    streamed: bool = False
+    attempt: int = 1
+    """1 for the first attempt."""
+    recover: Recover = "raise"
+    stall_detection: bool = False
+    task: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    priority: int = 0

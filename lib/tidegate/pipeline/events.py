@@ -1,0 +1,61 @@
+"""What the corridor tells its listeners: one frozen record for each attempt and each call."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tidegate.chat.reply import Attempt, Completion
+    from tidegate.errors import CallError
+    from tidegate.pipeline.call import Call
+
+_log = logging.getLogger("tidegate")
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """A request to a provider was answered, or failed."""
+
+    call: Call
+    attempt: Attempt
+    error: CallError | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled:
+    """An attempt failed; another follows after `delay` seconds."""
+
+    call: Call
+    error: CallError
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call is over. `completion` is what there is of the answer, `error` None when it is whole."""
+
+    call: Call
+    completion: Completion | None
+    error: CallError | None
+
+
+Event = AttemptEnded | RetryScheduled | CallEnded
+Listener = Callable[[Event], None]
+
+
+class Announcer:
+    """Passes events on. A listener that raises is logged, and never breaks a call."""
+
+    def __init__(self, listeners: Iterable[Listener] = ()) -> None:
+        self._listeners = tuple(listeners)
+
+    def __call__(self, event: Event) -> None:
+        """Tell every listener."""
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # a listener is the program's code: whatever it raises must not cost the answer
+                _log.warning("a listener failed on %s", type(event).__name__, exc_info=True)

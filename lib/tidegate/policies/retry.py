@@ -1,0 +1,155 @@
+"""Ask again when that can help: which failures, after how long, and never past the deadline."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+
+from tidegate.chat.reply import Chunk, Completion, Reply, Stream
+from tidegate.clock import SYSTEM_CLOCK, Clock
+from tidegate.errors import CallError, Cancelled, DeadlineExceeded, StreamInterrupted
+from tidegate.options import Count, Options, Seconds
+from tidegate.pipeline.call import Call
+from tidegate.pipeline.chain import Proceed
+from tidegate.pipeline.events import Event, RetryScheduled
+
+RETRY_AFTER_SPREAD = 0.1
+"""Up to a tenth is added to the wait that a provider asked for, so that not all callers come back at once."""
+
+
+class Retry(Options):
+    """How failures are retried: exponential backoff with full jitter, or the provider's own Retry-After.
+
+    The wait before attempt n+1 is drawn evenly from 0 to `min(longest, first * factor ** (n - 1))` seconds (full
+    jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    """
+
+    attempts: Count = 4
+    """Requests sent at most for one call, the first included."""
+    first: Seconds = 0.5
+    """Upper bound of the first wait, in seconds."""
+    factor: Seconds = 2.0
+    """By how much the bound grows with each attempt."""
+    longest: Seconds = 20.0
+    """The bound grows no further, in seconds. A Retry-After may be longer."""
+
+
+class RetryPolicy:
+    """Carries a call again after a failure that is worth it."""
+
+    def __init__(
+        self,
+        options: Retry,
+        *,
+        announce: Callable[[Event], None] = lambda _: None,
+        clock: Clock = SYSTEM_CLOCK,
+        chance: random.Random | None = None,
+    ) -> None:
+        self._options = options
+        self._announce = announce
+        self._clock = clock
+        self._chance = chance or random.Random()  # noqa: S311 (spreads load, guards nothing)
+
+    def __call__(self, call: Call, proceed: Proceed) -> Reply:
+        """The reply, after as many attempts as it takes and the options allow."""
+        reply = self._opened(call, proceed)
+        if isinstance(reply, Stream) and call.recover == "restart":
+            return Stream(_Restarting(self, call, proceed, reply))
+        return reply
+
+    def _opened(self, call: Call, proceed: Proceed) -> Reply:
+        while True:
+            try:
+                return proceed(call)
+            except CallError as caught:
+                error = caught
+            call = self.next_attempt(call, error)
+
+    def next_attempt(self, call: Call, error: CallError) -> Call:
+        """Wait, and answer the call of the next attempt. Raises `error` when there is to be none."""
+        if not error.retryable or call.attempt >= self._options.attempts:
+            raise error
+        delay = self._delay(call.attempt, error)
+        if delay >= call.deadline.remaining():
+            raise error  # the next attempt could not even begin: say now what went wrong
+        self._announce(RetryScheduled(call, error, delay))
+        call.trace.enter("backoff")
+        self._clock.wait(call.cancel.event, delay)
+        call.trace.enter("own")
+        call.cancel.raise_if_cancelled()
+        return dataclasses.replace(call, attempt=call.attempt + 1)
+
+    def _delay(self, attempt: int, error: CallError) -> float:
+        options = self._options
+        # The exponent is bounded because a float overflows at 2 ** 1024, the attempts are not.
+        bound = min(options.longest, options.first * options.factor ** min(attempt - 1, 64))
+        if error.retry_after is not None:
+            return error.retry_after * (1 + RETRY_AFTER_SPREAD * self._chance.random())
+        return bound * self._chance.random()
+
+    def __repr__(self) -> str:
+        return f"Retry(attempts={self._options.attempts})"
+
+
+class _Restarting:
+    """A stream that asks again when it breaks off, and marks the chunk with which the new answer begins.
+
+    Each inner stream settles by itself; the outer one ends once, with the last of them.
+    """
+
+    def __init__(self, policy: RetryPolicy, call: Call, proceed: Proceed, opened: Stream) -> None:
+        self._policy = policy
+        self._call = call
+        self._proceed = proceed
+        self._inner = opened
+        self._index = 0
+        self._closed = False
+        self._restarted = False
+
+    def next_chunk(self) -> Chunk | None:
+        while True:
+            try:
+                chunk = next(self._inner, None)
+            except CallError as caught:
+                error = caught
+            else:
+                return self._numbered(chunk)
+            self._reopen(error)
+
+    def _numbered(self, chunk: Chunk | None) -> Chunk | None:
+        if chunk is None:
+            return None
+        chunk = chunk._replace(index=self._index, restarted=self._restarted or chunk.restarted)
+        self._index += 1
+        self._restarted = False
+        return chunk
+
+    def _reopen(self, error: CallError) -> None:
+        """Another inner stream. Raises what ended the last one when there is to be none."""
+        while True:
+            self._call = self._policy.next_attempt(self._call, error)
+            try:
+                reply = self._proceed(self._call)
+            except (Cancelled, DeadlineExceeded):
+                raise
+            except CallError as caught:
+                cause = caught
+            else:
+                break
+            error = StreamInterrupted.because(cause)
+            error.__cause__ = cause
+        if isinstance(reply, Completion):
+            raise error
+        self._inner, self._restarted = reply, True
+        if self._closed:
+            reply.close()
+
+    def close(self) -> None:
+        self._closed = True
+        self._call.cancel.cancel()
+        self._inner.close()
+
+    def completion(self, *, interrupted: bool) -> Completion:
+        self._inner.close()
+        return dataclasses.replace(self._inner.completion, interrupted=interrupted)

@@ -1,0 +1,102 @@
+"""What a client can be told, and where from: an argument, else the environment, else a file, else the default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+from tidegate.dispatch import Timeouts
+from tidegate.errors import ConfigError, nearest
+from tidegate.options import Count, Options, Seconds, SecretStr
+from tidegate.policies.retry import Retry
+
+PREFIX = "TIDEGATE_"
+
+
+class ClientSettings(Options):
+    """Everything a `Client` is made of, checked. Each field may stand in the environment as `TIDEGATE_<FIELD>`, a field
+    of a field as `TIDEGATE_<FIELD>__<FIELD>`, such as `TIDEGATE_RETRY__ATTEMPTS=2`."""
+
+    model: str | None = None
+    api_key: SecretStr | None = None
+    base_url: str | None = None
+    timeout: Seconds | None = 60.0
+    timeouts: Timeouts = Timeouts()
+    retry: Retry | None = Retry()
+    workers: Count | None = None
+    allow_http: bool = False
+    ca_bundle: str | None = None
+    proxy: str | None = "env"
+
+
+def load_settings(
+    arguments: Mapping[str, Any],
+    *,
+    file: str | os.PathLike[str] | None = None,
+    profile: str | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> ClientSettings:
+    """Put the sources together and check the result once. Raises `ConfigError` naming the field and its source."""
+    merged: dict[str, Any] = {}
+    for source in (_from_file(file, profile), _from_environment(environ), arguments):
+        for name, value in source.items():
+            known = merged.get(name)
+            both = isinstance(known, dict) and isinstance(value, Mapping)
+            merged[name] = {**known, **value} if both else value
+    return ClientSettings(**merged)
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, field in ClientSettings.model_fields.items():
+        value = environ.get(PREFIX + name.upper())
+        if value:
+            found[name] = None if value.lower() in ("none", "off") else value
+        nested = _options_class(field.annotation)
+        for inner in nested.model_fields if nested else ():
+            value = environ.get(f"{PREFIX}{name.upper()}__{inner.upper()}")
+            if value:
+                found.setdefault(name, {})[inner] = None if value.lower() in ("none", "off") else value
+    return found
+
+
+def _options_class(annotation: Any) -> type[Options] | None:  # noqa: ANN401 (a type form)
+    kinds = (annotation, *getattr(annotation, "__args__", ()))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Options)), None)
+
+
+def _from_file(file: str | os.PathLike[str] | None, profile: str | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    path = Path(file)
+    try:
+        with path.open("rb") as stream:
+            table = tomllib.load(stream)
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        problem = f"is no TOML: {error}"
+    else:
+        return _with_profile(table, path, profile)
+    raise ConfigError(f"the file `{path}` {problem}")
+
+
+def _with_profile(table: dict[str, Any], path: Path, profile: str | None) -> dict[str, Any]:
+    """The file's own fields, and over them those of `[profiles.<name>]`."""
+    profiles = table.pop("profiles", {})
+    if profile is None:
+        return table
+    if not isinstance(profiles, dict) or not isinstance(profiles.get(profile), dict):
+        raise ConfigError(f"`{path}` has no `[profiles.{profile}]`{nearest(profile, profiles)}")
+    chosen: dict[str, Any] = profiles[profile]
+    return {
+        **table,
+        **{
+            name: {**table[name], **value} if isinstance(value, dict) and isinstance(table.get(name), dict) else value
+            for name, value in chosen.items()
+        },
+    }

@@ -129,7 +129,8 @@ class Client:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._stopping = CancelToken()
-        self._ids = (f"{secrets.token_hex(6)}-{number:x}" for number in itertools.count(1))
+        self._id_prefix = secrets.token_hex(6)
+        self._numbers = itertools.count(1)  # its `next` is atomic
 
     @property
     def model(self) -> str:
@@ -290,7 +291,7 @@ class Client:
             raise ConfigError(f'`recover` is "raise" or "restart", not {recover!r}')
         token = CancelToken()
         call = Call(
-            id=next(self._ids),
+            id=f"{self._id_prefix}-{next(self._numbers):x}",
             request=ChatRequest.build(prompt, **request),
             route=self._corridor.endpoints.named(model).route,
             deadline=Deadline.after(self._seconds(timeout)),

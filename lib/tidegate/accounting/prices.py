@@ -16,29 +16,37 @@ FREE = frozenset({"local", "ollama", "llamacpp"})
 _PER_MILLION = Decimal(1_000_000)
 
 
-class _Flat:
-    """A price without tiers or conditions: four products, sixty times cheaper than the library's own calculation."""
+_TOKENS = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
+"""The prices that bear on text; a table's other units (searches, audio, images) are not in a chat's usage."""
 
-    __slots__ = ("_cached", "_input", "_output")
+
+class _Flat:
+    """A price without tiers or dates: a few products, sixty times cheaper than the library's own calculation."""
+
+    __slots__ = ("_cached", "_input", "_output", "_written")
 
     def __init__(self, price: Any) -> None:  # noqa: ANN401 (the library's ModelPrice)
         self._input = price.input_mtok / _PER_MILLION
         self._output = price.output_mtok / _PER_MILLION
-        cached = getattr(price, "cache_read_mtok", None)
-        self._cached = self._input if cached is None else cached / _PER_MILLION
+        self._cached = self._per_token(price, "cache_read_mtok")
+        self._written = self._per_token(price, "cache_write_mtok")
+
+    def _per_token(self, price: Any, name: str) -> Decimal:  # noqa: ANN401 (see above)
+        value = getattr(price, name, None)
+        return self._input if value is None else value / _PER_MILLION
 
     def cost(self, usage: Usage) -> Decimal:
-        fresh = usage.input_tokens - usage.cached_input_tokens
-        return fresh * self._input + usage.cached_input_tokens * self._cached + usage.output_tokens * self._output
+        cached, written = usage.cached_input_tokens, usage.cache_write_tokens
+        cost = (usage.input_tokens - cached - written) * self._input + usage.output_tokens * self._output
+        return cost + cached * self._cached + written * self._written if cached or written else cost
 
     @staticmethod
-    def fits(price: Any) -> bool:  # noqa: ANN401 (the library's ModelPrice or a list of conditional ones)
-        """Whether nothing but plain per-token prices bears on a chat."""
-        named = {name: value for name, value in getattr(price, "__dict__", {}).items() if value is not None}
-        plain = {"input_mtok", "output_mtok", "cache_read_mtok"}
-        return {"input_mtok", "output_mtok"} <= named.keys() <= plain and all(
-            isinstance(value, Decimal) for value in named.values()
-        )
+    def fits(price: Any) -> bool:  # noqa: ANN401 (the library's ModelPrice)
+        """Whether it has both prices that a chat needs, and none in tiers."""
+        values = [getattr(price, name, None) for name in _TOKENS]
+        if getattr(price, "requests_kcount", None) is not None:
+            return False  # each request costs, whatever its tokens
+        return None not in values[:2] and all(value is None or isinstance(value, Decimal) for value in values)
 
 
 class PriceBook:
@@ -75,7 +83,7 @@ class PriceBook:
             found = calc_price(TableUsage(input_tokens=0, output_tokens=0), model, provider_id=_provider_id(provider))
         except LookupError:
             return False
-        if found.model.price_variants or isinstance(found.model.prices, list) or not _Flat.fits(found.model_price):
+        if isinstance(found.model.prices, list) or not _Flat.fits(found.model_price):
             return True
         return _Flat(found.model_price)
 

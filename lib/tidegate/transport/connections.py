@@ -36,6 +36,11 @@ SOCKET_OPTIONS: list[tuple[int, int, int]] = [
 ]  # fmt: skip
 
 
+TRUSTED_FOR = 2.0
+"""Seconds since its last request for which a kept connection is believed to stand. Servers keep idle ones longer (the
+shortest default of a common one is 5 s: Node's)."""
+
+
 class Exchange(threading.local):
     """What the connection that serves this thread's request must know."""
 
@@ -124,6 +129,9 @@ class _Guarded(HTTPConnection):
     """A connection that shows its socket to the guard of whoever uses it."""
 
     _owner: Guard | None = None
+    _kept_since = 0.0
+    _hold_head = False
+    _head = b""
 
     def _new_conn(self) -> socket.socket:
         """Connect within `EXCHANGE.connect_by`, trying one address after the other."""
@@ -156,6 +164,16 @@ class _Guarded(HTTPConnection):
     def _left(guard: Guard) -> float:
         return EXCHANGE.connect_by - guard.now()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the other side has not hung up, as far as can be seen. A connection that was in use a moment ago is
+        believed without a look: the look is a system call, and a wrong belief costs one more send."""
+        if self.sock is None:
+            return False
+        if self._owner is not None and self._owner.now() - self._kept_since < TRUSTED_FOR:
+            return True
+        return super().is_connected
+
     def connect(self) -> None:
         super().connect()
         if EXCHANGE.guard is not None:
@@ -168,13 +186,23 @@ class _Guarded(HTTPConnection):
                 self.close()  # http.client connects anew by itself
             else:
                 self._hand_over(guard)
+        self._hold_head = bool(kwargs.get("body"))
         super().request(*args, **kwargs)
+
+    def send(self, data: Any) -> None:  # noqa: ANN401 (as http.client has it)
+        """Send head and body in one go: http.client's two writes wake the server, and give the GIL away, twice."""
+        if self._hold_head:
+            self._hold_head, self._head = False, data
+            return
+        head, self._head = self._head, b""
+        super().send(head + data if head else data)
 
     def _hand_over(self, guard: Guard) -> None:
         """From now on the socket is this exchange's; whoever had it before may not cut it any more."""
         if self._owner is not None and self._owner is not guard:
             self._owner.finish()
         self._owner = guard
+        self._kept_since = guard.now()
         guard.attach(self.sock)
         guard.connected()
 

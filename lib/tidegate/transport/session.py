@@ -6,48 +6,31 @@ theirs hold the request and with it the key.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
-import ssl
-import threading
-from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 import requests.adapters
 import requests.utils
-import urllib3.exceptions
+import urllib3
 
-from tidegate.errors import (
-    CallError,
-    Cancelled,
-    ConfigError,
-    ConnectFailed,
-    ConnectionLost,
-    DeadlineExceeded,
-    FirstTokenTimeout,
-    IdleTimeout,
-    MalformedResponse,
-    ResponseTooLarge,
-    TLSFailed,
-)
+from tidegate.errors import ConfigError, ConnectionLost
 from tidegate.forking import reset_in_child
 from tidegate.transport.base import HttpRequest, HttpResponse, Patience
 from tidegate.transport.connections import POOL_CLASSES, exchange
-from tidegate.transport.watchdog import WATCHDOG, Guard
+from tidegate.transport.limits import LIBRARY_ERRORS, Limits, innermost
+from tidegate.transport.response import Response
 
 POOL_SIZE = 1024
 """Connections kept a host, at least. More may be open at once; those are closed after use. The pool never blocks:
 `requests` cannot bound that wait, and the deadline could not be kept."""
 
-READ_BYTES = 65536
-"""How much one read of a stream takes at most."""
+_NO_TIMEOUT = urllib3.Timeout(connect=None, read=None)
+"""The guard keeps every limit; a socket with a timeout of its own would cost a `poll` a read."""
 
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
-
-_LIBRARY_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, http.client.HTTPException, OSError)
 
 _STALE = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 
@@ -64,9 +47,12 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager.pool_classes_by_scheme = POOL_CLASSES
         return manager
 
-    def build_response(self, _request: Any, response: Any) -> Any:  # noqa: ANN401 (as the base class has it)
-        """The urllib3 response as it is: nobody needs cookies or a `requests.Response` here."""
-        return response
+    def pool_for(self, url: str, verify: str | bool, proxies: dict[str, str]) -> urllib3.HTTPConnectionPool:
+        """The pool of kept connections to this address, made as `send` makes it: proxy, certificates and all."""
+        request = requests.Request("POST", url).prepare()
+        pool = self.get_connection_with_tls_context(request, verify, proxies=proxies)
+        self.cert_verify(pool, url, verify, None)
+        return pool
 
 
 class SessionTransport:
@@ -91,7 +77,7 @@ class SessionTransport:
         self._adapter = _Adapter(pool_connections=64, pool_maxsize=self._pool_size, max_retries=0)
         self._session.mount("https://", self._adapter)
         self._session.mount("http://", self._adapter)
-        self._proxies: dict[str, dict[str, str]] = {}
+        self._routes: dict[str, tuple[urllib3.HTTPConnectionPool, bool]] = {}
 
     def send(self, request: HttpRequest, patience: Patience) -> HttpResponse:
         """Send, and wait for the response's head. Raises a `TransportError`, `DeadlineExceeded` or `Cancelled`."""
@@ -109,39 +95,50 @@ class SessionTransport:
     def _try(self, request: HttpRequest, patience: Patience, *, fresh: bool) -> HttpResponse | None:
         """The response, or None when a kept connection turned out to be dead."""
         patience.cancel.raise_if_cancelled()
-        watch = _Watch(patience, streamed=request.streamed)
+        limits = Limits(patience, streamed=request.streamed)
         try:
-            raw = self._exchange(request, watch, fresh=fresh)
-        except _LIBRARY_ERRORS as caught:
-            stale = watch.guard.cut_for is None and not watch.guard.fresh and isinstance(_innermost(caught), _STALE)
-            error = None if stale else watch.explain(caught)
+            raw = self._exchange(request, limits, fresh=fresh)
+        except LIBRARY_ERRORS as caught:
+            stale = limits.guard.cut_for is None and not limits.guard.fresh and isinstance(innermost(caught), _STALE)
+            error = None if stale else limits.explain(caught)
         except BaseException:
-            watch.finish()
+            limits.finish()
             raise
         else:
-            return _Response(raw, watch)
-        watch.finish()
+            return Response(raw, limits)
+        limits.finish()
         if error is None:
             return None
         raise error
 
-    def _exchange(self, request: HttpRequest, watch: _Watch, *, fresh: bool) -> Any:  # noqa: ANN401 (urllib3's response)
-        watch.start()
-        prepared = requests.PreparedRequest()
-        prepared.method, prepared.url, prepared.body = request.method, request.url, request.body
-        prepared.headers = _Headers(request.headers)  # type: ignore[assignment] # the adapter only looks keys up
-        with exchange(watch.guard, watch.connect_by, fresh=fresh):
-            return self._adapter.send(
-                prepared, stream=True, timeout=None, verify=self._verify, proxies=self._proxies_for(request.url)
+    def _exchange(self, request: HttpRequest, limits: Limits, *, fresh: bool) -> Any:  # noqa: ANN401 (urllib3's response)
+        limits.start()
+        url = request.url
+        split = url.find("/", 8)
+        origin = url[:split]
+        route = self._routes.get(origin)
+        if route is None:
+            route = self._routes[origin] = self._find_route(url)
+        pool, through_proxy = route
+        with exchange(limits.guard, limits.connect_by, fresh=fresh):
+            # What `adapter.send` would do, without looking the pool and the certificates up again for each request.
+            return pool.urlopen(
+                request.method,
+                url if through_proxy else url[split:],
+                body=request.body,
+                headers=_Headers(request.headers),
+                retries=False,
+                redirect=False,
+                assert_same_host=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=_NO_TIMEOUT,
             )
 
-    def _proxies_for(self, url: str) -> dict[str, str]:
-        """The proxy for this address, looked up once an origin."""
-        origin = url[: url.find("/", 8)]
-        found = self._proxies.get(origin)
-        if found is None:
-            found = self._proxies[origin] = self._find_proxy(url)
-        return found
+    def _find_route(self, url: str) -> tuple[urllib3.HTTPConnectionPool, bool]:
+        """The pool for this address, and whether requests must name the whole address (to a proxy, in clear)."""
+        proxies = self._find_proxy(url)
+        return self._adapter.pool_for(url, self._verify, proxies), bool(proxies) and url.startswith("http:")
 
     def _find_proxy(self, url: str) -> dict[str, str]:
         parts = urlsplit(url)
@@ -157,6 +154,7 @@ class SessionTransport:
     def close(self) -> None:
         """Close every kept connection. An exchange under way keeps its own until it ends."""
         self._session.close()
+        self._routes = {}
 
 
 class _Headers(dict[str, str]):
@@ -192,228 +190,3 @@ def _checked_proxy(proxy: str | None) -> str | None:
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError('`proxy` is an `http://host:port` or `https://host:port` URL, "env" or None')
     return proxy
-
-
-class _Watch:
-    """One exchange's clocks: which limit holds at the moment, and what a failure then means."""
-
-    def __init__(self, patience: Patience, *, streamed: bool) -> None:
-        self._patience = patience
-        self._streamed = streamed
-        self.guard = Guard(WATCHDOG, self._connected)
-        self.deadline = self.guard.now() + patience.deadline.remaining()
-        self.connect_by = min(self.deadline, self.guard.now() + patience.connect)
-        self.connected = False
-        self.winding_down = False
-        self._content_seen = False
-        self._first_token_by = float("inf")
-        self._idle_left = patience.idle or float("inf")
-        self._unsubscribe = patience.cancel.on_cancel(self._cancelled)
-
-    def _cancelled(self) -> None:
-        self.guard.cut("cancelled")
-
-    def start(self) -> None:
-        self._patience.trace.enter("connect")
-        connect_first = self.connect_by < self.deadline
-        self.guard.until(self.connect_by, "connect" if connect_first else "deadline")
-
-    def _connected(self) -> None:
-        self.connected = True
-        self._patience.trace.enter("first_token")
-        if self._streamed and self._patience.first_token is not None:
-            self._first_token_by = self.guard.now() + self._patience.first_token
-        self._until(self._first_token_by, "first_token")
-
-    def _until(self, moment: float, reason: Any) -> None:  # noqa: ANN401 (a watchdog Reason)
-        if moment < self.deadline:
-            self.guard.until(moment, reason)
-        else:
-            self.guard.until(self.deadline, "deadline")
-
-    def before_read(self) -> float:
-        """Set the limit for one read of a stream; answers the present moment."""
-        now = self.guard.now()
-        if self.winding_down:
-            return now
-        if self._content_seen:
-            self._until(now + self._idle_left, "idle")
-        return now
-
-    def after_read(self, began: float) -> None:
-        """What was waited counts against the idle limit; the program's own time until the next read does not."""
-        if self._content_seen and not self.winding_down:
-            self._idle_left -= self.guard.now() - began
-            self.guard.until(self.deadline, "deadline")
-
-    def content_seen(self) -> None:
-        self._content_seen = True
-        self._idle_left = self._patience.idle or float("inf")
-
-    def wind_down(self, seconds: float) -> None:
-        self.winding_down = True
-        self._until(self.guard.now() + seconds, "winding_down")
-
-    def finish(self) -> None:
-        self.guard.finish()
-        self._unsubscribe()
-
-    def explain(self, caught: BaseException) -> CallError:
-        """The error to raise for what a library raised: what the guard did comes before what it looks like."""
-        if self.guard.cut_for is not None:
-            return self._cut()
-        cause = _innermost(caught)
-        if isinstance(caught, urllib3.exceptions.DecodeError):
-            return MalformedResponse("the answer's compression is broken")
-        if not self.connected:
-            return _connect_problem(caught, cause)
-        return ConnectionLost(f"the connection broke before the answer was whole: {_say(cause)}")
-
-    def _cut(self) -> CallError:
-        patience = self._patience
-        match self.guard.cut_for:
-            case "connect":
-                return ConnectFailed(f"no connection within {patience.connect:g} s")
-            case "first_token":
-                return FirstTokenTimeout(f"no first token within {patience.first_token:g} s")
-            case "idle":
-                return IdleTimeout(f"the stream was silent for {patience.idle:g} s")
-            case "cancelled":
-                return Cancelled("the call was cancelled")
-            case "closed":
-                return Cancelled("the stream was closed before its end")
-            case _:
-                return DeadlineExceeded("the deadline of the call passed before its answer was whole")
-
-    def check(self) -> None:
-        """A socket that was shut down may look like one that ended well: raise when the guard did that."""
-        if self.guard.cut_for is not None and not self.winding_down:
-            raise self._cut()
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """What the libraries wrapped, several times over."""
-    seen = 0
-    while seen < 12:
-        inner = getattr(error, "reason", None) or next((arg for arg in error.args if isinstance(arg, BaseException)), None)
-        inner = inner if isinstance(inner, BaseException) else error.__cause__
-        if inner is None:
-            return error
-        error, seen = inner, seen + 1
-    return error
-
-
-def _connect_problem(caught: BaseException, cause: BaseException) -> CallError:
-    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
-        return TLSFailed(f"the TLS connection was refused: {_say(cause)}")
-    if isinstance(caught, requests.exceptions.ProxyError):
-        return ConnectFailed(f"the proxy refused the connection: {_say(cause)}")
-    return ConnectFailed(f"no connection: {_say(cause)}")
-
-
-def _say(cause: BaseException) -> str:
-    """The reason in a few words, nothing of the request."""
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message
-    if isinstance(cause, http.client.IncompleteRead):
-        return "the body ended early"
-    if isinstance(cause, http.client.RemoteDisconnected):
-        return "closed without an answer"
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror.lower()
-    return type(cause).__name__
-
-
-class _Response:
-    """A response whose head has arrived."""
-
-    def __init__(self, raw: Any, watch: _Watch) -> None:  # noqa: ANN401 (urllib3's response)
-        self._raw = raw
-        self._watch = watch
-        self._reading = threading.Lock()  # held while a thread is inside the library: closing waits for it
-        self._finished = False
-        self.status: int = raw.status
-        self.headers: Mapping[str, str] = raw.headers
-
-    def read(self, limit: int) -> bytes:
-        """The whole decoded body, at most `limit` bytes."""
-        data = self._guarded_read(limit + 1)
-        self._finish(whole=len(data) <= limit)
-        if len(data) > limit:
-            raise ResponseTooLarge(f"the answer is larger than {limit} bytes")
-        return data
-
-    def read_some(self, limit: int) -> bytes:
-        """What there is of the body, at most `limit` bytes; a body that breaks off is as good as its beginning."""
-        try:
-            data = self._guarded_read(limit + 1)
-        except (ConnectionLost, MalformedResponse):
-            data = b""
-        self._finish(whole=len(data) <= limit)
-        return data[:limit]
-
-    def _guarded_read(self, limit: int) -> bytes:
-        try:
-            with self._reading:
-                data: bytes = self._raw.read(limit, decode_content=True)
-        except (*_LIBRARY_ERRORS, ValueError, AttributeError) as caught:
-            error = self._watch.explain(caught)
-        else:
-            self._check()
-            return data
-        self._finish(whole=False)
-        raise error
-
-    def pieces(self) -> Iterator[bytes]:
-        """The body as it arrives. Frees the connection at its end."""
-        while data := self._next_piece():
-            yield data
-        self._finish(whole=not self._watch.guard.cut_for)
-
-    def _next_piece(self) -> bytes:
-        began = self._watch.before_read()
-        try:
-            with self._reading:
-                data: bytes = b"" if self._finished else self._raw.read1(READ_BYTES, decode_content=True)
-        except (*_LIBRARY_ERRORS, ValueError, AttributeError) as caught:
-            # The last two: another thread closed the response while this one read.
-            error = self._watch.explain(caught)
-        else:
-            self._check()
-            self._watch.after_read(began)
-            return data
-        self._finish(whole=False)
-        if self._watch.winding_down:
-            return b""
-        raise error
-
-    def _check(self) -> None:
-        try:
-            self._watch.check()
-        except CallError:
-            self._finish(whole=False)
-            raise
-
-    def content_seen(self) -> None:
-        """Content has come: the idle clock begins anew."""
-        self._watch.content_seen()
-
-    def wind_down(self, seconds: float) -> None:
-        """Wait at most `seconds` for what is left, and end quietly then."""
-        self._watch.wind_down(seconds)
-
-    def close(self) -> None:
-        """Free the connection. From any thread."""
-        self._watch.guard.cut("closed")
-        self._finish(whole=False)
-
-    def _finish(self, *, whole: bool) -> None:
-        with self._reading:
-            if self._finished:
-                return
-            self._finished = True
-        self._watch.finish()
-        with contextlib.suppress(*_LIBRARY_ERRORS, ValueError):
-            if not whole:
-                self._raw.close()
-            self._raw.release_conn()

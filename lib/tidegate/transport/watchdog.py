@@ -166,10 +166,14 @@ class Watchdog:
         with self._lock:
             self._wake.clear()
             now = self._clock.monotonic()
-            while self._heap and self._heap[0][0] <= now:
-                moment, _, guard = heapq.heappop(self._heap)
+            while self._heap:
+                moment, _, guard = self._heap[0]
                 if guard.done or guard.scheduled != moment:
+                    heapq.heappop(self._heap)  # nothing to wake up for
                     continue
+                if moment > now:
+                    break
+                heapq.heappop(self._heap)
                 guard.scheduled = _NEVER
                 expires_at = guard.limit[0]
                 if expires_at <= now:

@@ -95,8 +95,8 @@ class Client:
         listeners: Iterable[Listener] = (),
     ) -> None:
         absent = {"model": model, "api_key": api_key, "base_url": base_url, "workers": workers, "ca_bundle": ca_bundle}
-        unset = {"timeout": timeout, "timeouts": timeouts, "retry": retry, "allow_http": allow_http, "proxy": proxy}
-        given = {name: value for name, value in absent.items() if value is not None}
+        unset: dict[str, Any] = {"timeout": timeout, "timeouts": timeouts, "retry": retry, "allow_http": allow_http, "proxy": proxy}
+        given: dict[str, Any] = {name: value for name, value in absent.items() if value is not None}
         given.update((name, value) for name, value in unset.items() if value is not _UNSET)
         self._build(load_settings(given), listeners)
 
@@ -304,8 +304,7 @@ class Client:
             tags=tags or {},
             priority=priority,
         )
-        ties = [parent.on_cancel(token.cancel) for parent in (self._stopping, cancel) if parent is not None]
-        return call, lambda: [untie() for untie in ties] and None
+        return call, _tie(token, self._stopping, cancel)
 
     def _seconds(self, timeout: float | None) -> float | None:
         if timeout is _UNSET:
@@ -338,6 +337,17 @@ class Client:
     def __repr__(self) -> str:
         chain = " > ".join([repr(policy) for policy in self._corridor.policies] + ["Dispatch"])
         return f"<Client {self.model}: {chain}>"
+
+
+def _tie(token: CancelToken, *parents: CancelToken | None) -> Callable[[], None]:
+    """Cancel `token` with any of `parents`, until the function that this answers is called."""
+    ties = [parent.on_cancel(token.cancel) for parent in parents if parent is not None]
+
+    def untie() -> None:
+        for forget in ties:
+            forget()
+
+    return untie
 
 
 def _check_names(options: Mapping[str, Any]) -> None:

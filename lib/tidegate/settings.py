@@ -44,10 +44,13 @@ def load_settings(
     merged: dict[str, Any] = {}
     for source in (_from_file(file, profile), _from_environment(environ), arguments):
         for name, value in source.items():
-            known = merged.get(name)
-            both = isinstance(known, dict) and isinstance(value, Mapping)
-            merged[name] = {**known, **value} if both else value
+            merged[name] = _over(merged.get(name), value)
     return ClientSettings(**merged)
+
+
+def _over(known: object, value: object) -> object:
+    """`value` instead of what is known; two tables are merged field by field."""
+    return {**known, **value} if isinstance(known, dict) and isinstance(value, Mapping) else value
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -93,10 +96,4 @@ def _with_profile(table: dict[str, Any], path: Path, profile: str | None) -> dic
     if not isinstance(profiles, dict) or not isinstance(profiles.get(profile), dict):
         raise ConfigError(f"`{path}` has no `[profiles.{profile}]`{nearest(profile, profiles)}")
     chosen: dict[str, Any] = profiles[profile]
-    return {
-        **table,
-        **{
-            name: {**table[name], **value} if isinstance(value, dict) and isinstance(table.get(name), dict) else value
-            for name, value in chosen.items()
-        },
-    }
+    return {**table, **{name: _over(table.get(name), value) for name, value in chosen.items()}}

@@ -26,13 +26,13 @@ class _Flat:
     __slots__ = ("_cached", "_input", "_output", "_written")
 
     def __init__(self, price: Any) -> None:  # noqa: ANN401 (the library's ModelPrice)
-        self._input = price.input_mtok / _PER_MILLION
-        self._output = price.output_mtok / _PER_MILLION
+        self._input: Decimal = price.input_mtok / _PER_MILLION
+        self._output: Decimal = price.output_mtok / _PER_MILLION
         self._cached = self._per_token(price, "cache_read_mtok")
         self._written = self._per_token(price, "cache_write_mtok")
 
     def _per_token(self, price: Any, name: str) -> Decimal:  # noqa: ANN401 (see above)
-        value = getattr(price, name, None)
+        value: Decimal | None = getattr(price, name, None)
         return self._input if value is None else value / _PER_MILLION
 
     def cost(self, usage: Usage) -> Decimal:

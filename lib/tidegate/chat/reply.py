@@ -94,7 +94,8 @@ class Completion:
         ending(Ending(self, None))
 
 
-class Chunk(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Chunk:
     """A piece of a streamed answer."""
 
     text: str

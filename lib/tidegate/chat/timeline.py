@@ -33,7 +33,7 @@ class Timeline:
     @property
     def total(self) -> float:
         """The call's wall time in seconds."""
-        return sum(getattr(self, field.name) for field in fields(self))
+        return sum((float(getattr(self, field.name)) for field in fields(self)), 0.0)
 
     def __str__(self) -> str:
         parts = [f"{f.name} {getattr(self, f.name):.3f}" for f in fields(self) if getattr(self, f.name) >= 0.0005]

@@ -120,7 +120,7 @@ class _Restarting:
     def _numbered(self, chunk: Chunk | None) -> Chunk | None:
         if chunk is None:
             return None
-        chunk = chunk._replace(index=self._index, restarted=self._restarted or chunk.restarted)
+        chunk = dataclasses.replace(chunk, index=self._index, restarted=self._restarted or chunk.restarted)
         self._index += 1
         self._restarted = False
         return chunk

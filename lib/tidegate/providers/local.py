@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tidegate.chat.messages import Image
 from tidegate.chat.reply import Completion
 from tidegate.chat.request import ChatRequest
 from tidegate.errors import CallError, ConfigError, nearest
@@ -30,7 +31,12 @@ class LocalProvider:
     name = NAME
 
     def encode(self, request: ChatRequest, model: str, *, streamed: bool) -> HttpRequest:
-        """A POST to the server, which is up then. Raises `ConfigError` with the line that installs it."""
+        """A POST to the server, which is up then. Raises `ConfigError` for what the model cannot do, and with the line
+        that installs it when it is not there."""
+        if request.tools:
+            raise ConfigError(f"`local/{model}` cannot call tools: its server would ignore them")
+        if any(isinstance(part, Image) for message in request.messages for part in message.content):
+            raise ConfigError(f"`local/{model}` cannot see pictures")
         return self._speaker(embedded.base_url()).encode(request, model, streamed=streamed)
 
     def decode(self, body: bytes, model: str) -> Completion:

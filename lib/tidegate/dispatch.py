@@ -99,6 +99,7 @@ class Dispatch:
 
     def _send(self, call: Call, provider: Provider, *, streamed: bool) -> HttpResponse:
         """The response, if it is a good one. Raises what a bad one means."""
+        self._ready(call, provider)
         request = provider.encode(call.request, call.route.model, streamed=streamed)
         timeouts = self._timeouts
         response = self._transport.send(
@@ -116,6 +117,19 @@ class Dispatch:
             response.close()
             call.trace.enter("own")
         raise provider.refusal(response.status, response.headers, body, self._clock.time())
+
+    @staticmethod
+    def _ready(call: Call, provider: Provider) -> None:
+        call.trace.enter("connect")
+        try:
+            provider.ready(call.deadline.remaining())
+        except TimeoutError:
+            late = True
+        else:
+            late = False
+        if late:
+            raise DeadlineExceeded("the deadline of the call passed before its server was up")
+        call.trace.enter("own")
 
     def _open(self, call: Call) -> _Answer:
         """A stream's source whose first content has arrived: a failure before that is like any other."""

@@ -339,8 +339,8 @@ def test_T10_the_server_ends_with_a_program_that_is_killed() -> None:
 def test_ctrl_c_reaches_the_program_and_leaves_the_server_running() -> None:
     done = run(
         """
-        url = embedded.base_url()
         os.setpgid(0, 0)
+        url = embedded.base_url()
         try:
             os.killpg(0, signal.SIGINT)
             time.sleep(60)

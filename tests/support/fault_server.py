@@ -99,7 +99,7 @@ class RecordedRequest:
     """`time.monotonic()` when its last byte had been read."""
 
     @property
-    def json(self) -> Any:
+    def json(self) -> Any:  # noqa: ANN401  # tests compare it with what they sent
         """The body, decoded. Raises `ValueError` when it is not JSON."""
         return json.loads(self.body)
 
@@ -107,7 +107,7 @@ class RecordedRequest:
 # Actions
 
 
-class ConnectionEnded(Exception):  # noqa: N818  # a way out, not a failure
+class ConnectionEnded(Exception):  # a way out, not a failure
     """Raised by an action, or by the client's or the server's going: this connection is over."""
 
 
@@ -146,7 +146,10 @@ class Connection:
         raise ConnectionEnded
 
     def read_request(self) -> RecordedRequest:
-        """Read one request, after the TLS handshake if that is still to be done. Raises `ConnectionEnded` when the client leaves before it is whole."""
+        """Read one request, after the TLS handshake if that is still to be done.
+
+        Raises `ConnectionEnded` when the client leaves before it is whole.
+        """
         with _ended_by_network():
             method, path = self._read_request_line()
             headers = Headers(self._read_headers())

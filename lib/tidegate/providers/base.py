@@ -54,6 +54,13 @@ class Provider(Protocol):
         """As it stands before the slash of a model's name."""
         ...
 
+    def ready(self, seconds: float) -> None:
+        """Be able to serve. Raises `TimeoutError` when that takes longer than `seconds`, `ConfigError` when it fails.
+
+        Only a provider that starts something of its own has anything to do here.
+        """
+        ...
+
     def encode(self, request: ChatRequest, model: str, *, streamed: bool) -> HttpRequest:
         """The request on the wire. Raises `ConfigError` for what this provider cannot say."""
         ...

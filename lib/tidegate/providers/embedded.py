@@ -127,7 +127,7 @@ class _Server:
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self._owner = os.getpid()
+        self._ours = True
         self._url = ""
         self._said = b""
         self._settled = threading.Event()
@@ -137,7 +137,7 @@ class _Server:
 
     def alive(self) -> bool:
         """Whether it runs, or is still starting. In a forked child: whether the parent's can be used."""
-        if self._owner == os.getpid():
+        if self._ours:
             return self._process.poll() is None
         return self._url != "" and _answers(self._url)
 
@@ -177,20 +177,20 @@ class _Server:
         return f"`{INSTALL} --force-reinstall` installs it anew"
 
     def stop(self) -> None:
-        """End it, unless it is another process's."""
-        if self._owner == os.getpid():
-            # There is nothing to finish and nothing to save, and a polite end would wait for clients.
-            self._process.kill()
-            self._process.wait()
-            self._process.stdin.close()  # type: ignore[union-attr]
+        """End it, unless it is a parent's."""
+        # There is nothing to finish and nothing to save, and a polite end would wait for clients.
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()  # type: ignore[union-attr]
 
     # At exit this runs once daemon threads can run no more. With `atexit` it would run while they still can: one that
     # reads a stream would see it break, and print a traceback into a program that ends as it should.
     __del__ = stop
 
     def _disown(self) -> None:
-        # In a forked child. Its copy of the pipe would keep the server alive after the parent's end, and a server that
-        # is no child of this process must not be waited for when the object goes.
+        # In a forked child. Its copy of the pipe would keep the server alive after the parent's end. With a return code
+        # the process counts as ended: nobody signals it, or waits for it, from here.
+        self._ours = False
         self._process.stdin.close()  # type: ignore[union-attr]
         self._process.stdout.close()  # type: ignore[union-attr]
         self._process.returncode = 0

@@ -30,9 +30,12 @@ class LocalProvider:
 
     name = NAME
 
+    def ready(self, seconds: float) -> None:
+        """Start the server if need be. Raises `TimeoutError`, or `ConfigError` with the line that installs it."""
+        embedded.base_url(min(seconds, embedded.START_SECONDS))
+
     def encode(self, request: ChatRequest, model: str, *, streamed: bool) -> HttpRequest:
-        """A POST to the server, which is up then. Raises `ConfigError` for what the model cannot do, and with the line
-        that installs it when it is not there."""
+        """A POST to the server. Raises `ConfigError` for what the model cannot do."""
         if request.tools:
             raise ConfigError(f"`local/{model}` cannot call tools: its server would ignore them")
         if any(isinstance(part, Image) for message in request.messages for part in message.content):

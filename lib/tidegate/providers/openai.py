@@ -55,6 +55,9 @@ class OpenAIProvider:
         """The account's provider name."""
         return self.account.provider
 
+    def ready(self, seconds: float) -> None:
+        """Nothing to do: the server is somebody else's."""
+
     def encode(self, request: ChatRequest, model: str, *, streamed: bool) -> HttpRequest:
         """A POST of the request as JSON."""
         try:

@@ -11,6 +11,7 @@ import logging
 from tidegate.pipeline.events import AttemptEnded, CallEnded, Event, RetryScheduled
 
 LOGGER = logging.getLogger("tidegate")
+LOGGER.addHandler(logging.NullHandler())  # a program that configures no logging sees nothing: errors are raised anyway
 
 
 def log_events(event: Event) -> None:

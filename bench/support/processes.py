@@ -1,0 +1,190 @@
+"""Processes that the benchmarks start, and end: nginx, the loopback servers, the workers."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import string
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from support import answers
+from support.venvs import environment, python_of
+
+_UP_WITHIN = 10.0
+_ENDS_WITHIN = 5.0
+
+_NGINX = string.Template("""\
+daemon off;
+master_process off;
+pid $folder/nginx.pid;
+error_log stderr crit;
+events { worker_connections 4096; }
+http {
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    client_body_temp_path $folder/body;
+    proxy_temp_path $folder/proxy;
+    fastcgi_temp_path $folder/fastcgi;
+    uwsgi_temp_path $folder/uwsgi;
+    scgi_temp_path $folder/scgi;
+    server {
+        listen 127.0.0.1:$port backlog=4096;
+        location = /v1/chat/completions { default_type application/json; return 200 '$answer'; }
+        # A file answers no POST: 405 leads to it by GET. The filter, which replaces nothing, makes nginx forget the
+        # length, so that the stream comes chunked, as a provider's does.
+        location = /stream/v1/chat/completions { error_page 405 =200 /events.sse; return 405; }
+        location = /events.sse {
+            internal;
+            root $folder;
+            types { text/event-stream sse; }
+            sub_filter_types text/event-stream;
+            sub_filter '<none of this>' '';
+        }
+    }
+}
+""")
+
+
+@contextlib.contextmanager
+def nginx(folder: Path) -> Iterator[str]:
+    """nginx with one worker: plain answers under `<url>/v1`, whole streams under `<url>/stream/v1`. Yields the URL."""
+    port = _free_port()
+    _write_configuration(folder, port)
+    command = [nginx_program(), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+    process = subprocess.Popen(command)  # noqa: S603 (our own command)
+    with _ended(process):
+        _await_answer(process, port)
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def answering(home: Path, *arguments: str) -> Iterator[tuple[str, int]]:
+    """`support.answering` with `arguments`; yields its URL and its process id."""
+    command = [python_of("uvloop"), "-m", "support.answering", *arguments]
+    with _piped(command, environment("uvloop", home)) as process:
+        yield f"http://127.0.0.1:{int(_line(process))}", process.pid
+
+
+class Worker:
+    """The other end of `support.worker`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def versions(self) -> dict[str, str]:
+        """Of its interpreter and its client."""
+        return cast("dict[str, str]", self._obey(do="versions"))
+
+    def measure(self, form: str, url: str, *, threads: int, pool: int, seconds: float) -> dict[str, float]:
+        """CPU and wall seconds, and units done, of `seconds` of work."""
+        order = {"form": form, "url": url, "threads": threads, "pool": pool, "seconds": seconds}
+        return cast("dict[str, float]", self._obey(do="measure", **order))
+
+    def _obey(self, **order: object) -> Any:  # noqa: ANN401 (JSON)
+        assert self._process.stdin is not None  # noqa: S101 (for the type checker)
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(_line(self._process))
+
+
+@contextlib.contextmanager
+def worker(name: str, home: Path) -> Iterator[Worker]:
+    """A client's process."""
+    with _piped([python_of(name), "-m", "support.worker", name], environment(name, home)) as process:
+        yield Worker(process)
+
+
+def output_of(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """The JSON that a client's interpreter prints last when it is run with `arguments`."""
+    command = [python_of(client), *arguments]
+    done = subprocess.run(  # noqa: S603 (our own command)
+        command, check=True, stdout=subprocess.PIPE, text=True, cwd=home, env=environment(client, home)
+    )
+    return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
+
+
+def cpu_seconds(process_id: int) -> float:
+    """User and system time of a running process so far."""
+    fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def nginx_program() -> str:
+    """Where nginx is; Debian keeps it where only root looks."""
+    found = shutil.which("nginx", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin")))
+    if found is None:
+        raise SystemExit("nginx is needed: `apt-get install nginx-light`")
+    return found
+
+
+@contextlib.contextmanager
+def _piped(command: list[str], variables: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process that ends when its standard input does; it is made to when it does not."""
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=variables)  # noqa: S603 (our own)
+    with process, _ended(process):
+        yield process
+        assert process.stdin is not None  # noqa: S101 (for the type checker)
+        process.stdin.close()
+        process.wait(_ENDS_WITHIN)
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Ends the process at the end of the block, however that comes."""
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None  # noqa: S101 (for the type checker)
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit(f"{process.args!r} ended without an answer")
+    return line
+
+
+def _write_configuration(folder: Path, port: int) -> None:
+    answer = answers.completion().decode()
+    if "'" in answer or "$" in answer:
+        raise AssertionError("the answer would need quoting in nginx's configuration")
+    (folder / "nginx.conf").write_text(_NGINX.substitute(folder=folder, port=port, answer=answer.replace("\\", "\\\\")))
+    (folder / "events.sse").write_bytes(b"".join(answers.events(answers.BATCHED_EVENTS)))
+
+
+def _await_answer(process: subprocess.Popen[bytes], port: int) -> None:
+    """Until nginx answers a plain call."""
+    give_up = time.monotonic() + _UP_WITHIN
+    while process.poll() is None and time.monotonic() < give_up:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+        try:
+            connection.request("POST", "/v1/chat/completions", b"{}")
+            if connection.getresponse().status == http.client.OK:
+                return
+        except OSError:
+            time.sleep(0.02)
+        finally:
+            connection.close()
+    raise SystemExit("nginx did not come up")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return cast("int", listener.getsockname()[1])

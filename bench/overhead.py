@@ -49,7 +49,7 @@ Samples = list[dict[str, float]]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables, and write the report when a file is named."""
     options = _parser().parse_args(arguments)
-    rounds, seconds = (3, 0.4) if options.short else (7, 1.5)
+    rounds, seconds = (3, 0.25) if options.short else (7, 1.5)
     found = tables.circumstances()
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))

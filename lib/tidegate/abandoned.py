@@ -6,6 +6,7 @@ thread, so it must take no lock. `SimpleQueue.put` is made for that; a daemon th
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from typing import Protocol
@@ -39,8 +40,6 @@ def close_later(dropped: Closeable) -> None:
 def _close_all() -> None:
     while True:
         dropped = _dropped.get()
-        try:
+        with contextlib.suppress(Exception):  # nobody is left to tell, and the thread must live on
             dropped.close()
-        except Exception:  # noqa: BLE001, S110 (nobody is left to tell, and the thread must live on)
-            pass
         del dropped

@@ -1,5 +1,8 @@
-"""Facts about models, as data. From the providers' own model pages, as of 2026-11; a model that is not here works all
-the same, with nothing assumed about it."""
+"""Facts about models, as data.
+
+From the providers' own model pages, as of 2026-11. A model that is not here works all the same, with nothing assumed
+about it.
+"""
 
 from __future__ import annotations
 

@@ -95,7 +95,13 @@ class Client:
         listeners: Iterable[Listener] = (),
     ) -> None:
         absent = {"model": model, "api_key": api_key, "base_url": base_url, "workers": workers, "ca_bundle": ca_bundle}
-        unset: dict[str, Any] = {"timeout": timeout, "timeouts": timeouts, "retry": retry, "allow_http": allow_http, "proxy": proxy}
+        unset: dict[str, Any] = {
+            "timeout": timeout,
+            "timeouts": timeouts,
+            "retry": retry,
+            "allow_http": allow_http,
+            "proxy": proxy,
+        }
         given: dict[str, Any] = {name: value for name, value in absent.items() if value is not None}
         given.update((name, value) for name, value in unset.items() if value is not _UNSET)
         self._build(load_settings(given), listeners)
@@ -107,14 +113,14 @@ class Client:
         profile: str | None = None,
         *,
         listeners: Iterable[Listener] = (),
-        **arguments: Any,  # noqa: ANN401 (checked by name and type in `load_settings`)
+        **arguments: Any,
     ) -> Self:
         """A client from a TOML file, whose fields are the arguments of `Client`; `[profiles.<name>]` may override them.
 
         The environment overrides the file, and `arguments` override both. Raises `ConfigError`.
         """
         client = cls.__new__(cls)
-        client._build(load_settings(arguments, file=file, profile=profile), listeners)
+        client._build(load_settings(arguments, file=file, profile=profile), listeners)  # noqa: SLF001 (another door of the same class)
         return client
 
     def _build(self, settings: ClientSettings, listeners: Iterable[Listener]) -> None:
@@ -206,8 +212,7 @@ class Client:
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._corridor.workers, thread_name_prefix="tidegate")
-            future = self._pool.submit(self._run_queued, call, unlink)
-        return future
+            return self._pool.submit(self._run_queued, call, unlink)
 
     def _run_queued(self, call: Call, unlink: Callable[[], None]) -> Completion:
         call.trace.enter("own")
@@ -236,10 +241,11 @@ class Client:
         if given is not None:
             given.on_cancel(cancel.cancel)
         options["cancel"] = cancel
-        return self._outcomes(prompts, workers or self._corridor.workers, ordered, progress, options)
+        workers = workers or self._corridor.workers
+        return self._outcomes(prompts, workers, options, ordered=ordered, progress=progress)
 
     def _outcomes(
-        self, prompts: Iterable[Prompt], workers: int, ordered: bool, progress: bool, options: CallOptions  # noqa: FBT001
+        self, prompts: Iterable[Prompt], workers: int, options: CallOptions, *, ordered: bool, progress: bool
     ) -> Iterator[Outcome]:
         ask = functools.partial(self.complete, **options)
         total = len(prompts) if progress and isinstance(prompts, Sequence) else None
@@ -282,7 +288,7 @@ class Client:
         cancel: CancelToken | None = None,
         stall_detection: bool = False,
         recover: Recover = "raise",
-        **request: Any,  # noqa: ANN401 (the keywords of `ChatRequest.build`, which refuses others)
+        **request: Any,
     ) -> tuple[Call, Callable[[], None]]:
         """The call, and a function that unties it from the tokens that can end it."""
         self._check_open()

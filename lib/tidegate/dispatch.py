@@ -109,6 +109,7 @@ class Dispatch:
                 timeouts.first_token if streamed else None, timeouts.idle if streamed else None,
             ),
         )  # fmt: skip
+        call.trace.request_id = request_id(response.headers)
         if 200 <= response.status < 300:
             return response
         try:
@@ -183,8 +184,9 @@ class Dispatch:
             outcome="ok" if error is None else type(cause).__name__,
             status=error.status if error is not None else None,
             retry_after=error.retry_after if error is not None else None,
-            request_id=error.request_id if error is not None else None,
+            request_id=call.trace.request_id,
         )
+        call.trace.request_id = None
         call.trace.attempts.append(attempt)
         self._announce(AttemptEnded(call, attempt, error))
 
@@ -228,7 +230,7 @@ class _Answer:
         self._call.trace.mark_first_token()
 
     def next_chunk(self) -> Chunk | None:
-        """The next piece. Raises `StreamInterrupted` (with the reason as its cause), `DeadlineExceeded` or `Cancelled`."""
+        """The next piece. Raises `StreamInterrupted` (its cause says why), `DeadlineExceeded` or `Cancelled`."""
         chunk, self._first = self._first, None
         if chunk is not None:
             self._call.trace.enter("consumer")

@@ -18,7 +18,7 @@ def reset_in_child(method: Callable[[], None]) -> None:
 
 
 def _in_child() -> None:
-    for reference in list(_resets):
+    for reference in tuple(_resets):
         reset: Any = reference()
         if reset is not None:
             reset()

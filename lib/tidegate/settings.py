@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
 from tidegate.dispatch import Timeouts
 from tidegate.errors import ConfigError, nearest
 from tidegate.options import Count, Options, Seconds, SecretStr
@@ -18,8 +17,11 @@ PREFIX = "TIDEGATE_"
 
 
 class ClientSettings(Options):
-    """Everything a `Client` is made of, checked. Each field may stand in the environment as `TIDEGATE_<FIELD>`, a field
-    of a field as `TIDEGATE_<FIELD>__<FIELD>`, such as `TIDEGATE_RETRY__ATTEMPTS=2`."""
+    """Everything a `Client` is made of, checked.
+
+    Each field may stand in the environment as `TIDEGATE_<FIELD>`, a field of a field as `TIDEGATE_<FIELD>__<FIELD>`,
+    such as `TIDEGATE_RETRY__ATTEMPTS=2`.
+    """
 
     model: str | None = None
     api_key: SecretStr | None = None

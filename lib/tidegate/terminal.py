@@ -31,7 +31,14 @@ def progress_bar(total: int | None, *, visible: bool) -> Iterator[Bar]:
         yield _Silent()
         return
     from rich.console import Console  # noqa: PLC0415 (only where somebody watches)
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn())
     left = (TextColumn("left"), TimeRemainingColumn()) if total is not None else ()

@@ -57,8 +57,11 @@ class PriceBook:
         self._found: dict[tuple[str, str], _Flat | bool] = {}
 
     def cost(self, provider: str, models: tuple[str, ...], usage: Usage | None) -> Decimal | None:
-        """What `usage` cost at `provider` for the first of `models` whose price is known: the one that answered, then
-        the one that was asked (an answer may name a version that the tables do not have)."""
+        """What `usage` cost at `provider`, for the first of `models` whose price is known.
+
+        That is the one that answered, or else the one that was asked: an answer may name a version that the tables do
+        not have.
+        """
         if usage is None:
             return None
         if provider in FREE:

@@ -15,7 +15,13 @@ from tidegate.errors import ConfigError, nearest
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 ROLES: tuple[str, ...] = get_args(Role)
 
-_MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp"}
+_MEDIA_TYPES = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".gif": "image/gif",
+    ".webp": "image/webp",
+}
 _IMAGE_URL = re.compile(r"https?://|data:image/[a-z0-9.+-]{1,40};base64,", re.IGNORECASE)
 
 
@@ -90,7 +96,7 @@ Prompt = str | Message | Mapping[str, Any] | Sequence[Message | Mapping[str, Any
 
 
 def to_messages(prompt: Prompt, system: str | None = None) -> tuple[Message, ...]:
-    """The conversation that `prompt` means, `system` put in front. Raises `ConfigError` when there is nothing to say."""
+    """The conversation that `prompt` means, `system` in front. Raises `ConfigError` when there is nothing to say."""
     if isinstance(prompt, str):
         turns: tuple[Message, ...] = (Message("user", prompt),)
     elif isinstance(prompt, Message | Mapping):
@@ -121,7 +127,17 @@ def _message(turn: Message | Mapping[str, Any]) -> Message:
         raise ConfigError(f"a message is a `Message` or a dict with `role` and `content`, not `{type(turn).__name__}`")
     if "role" not in turn:
         raise ConfigError("a message needs a `role`")
-    known = {"role", "content", "tool_calls", "tool_call_id", "name", "refusal", "audio", "annotations", "function_call"}
+    known = {
+        "role",
+        "content",
+        "tool_calls",
+        "tool_call_id",
+        "name",
+        "refusal",
+        "audio",
+        "annotations",
+        "function_call",
+    }
     unknown = [str(key) for key in turn if key not in known]
     if unknown:
         raise ConfigError(f"a message has no field `{unknown[0][:40]}`{nearest(unknown[0], known)}")
@@ -157,4 +173,6 @@ def _part(part: object) -> Part:
             return Image(image.get("url", ""), image.get("detail"))
         if part.get("type") == "image_url" and isinstance(image, str):
             return Image(image)
-    raise ConfigError("a part of a message is a string, a `Text`, an `Image`, or a dict with type `text` or `image_url`")
+    raise ConfigError(
+        "a part of a message is a string, a `Text`, an `Image`, or a dict with type `text` or `image_url`"
+    )

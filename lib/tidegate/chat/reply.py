@@ -60,8 +60,11 @@ class Completion:
 
     @property
     def complete(self) -> Literal["yes", "no", "unknown"]:
-        """Whether the answer is whole: `no` when it was cut (by `max_tokens`, a filter, a close), `unknown` when the
-        provider did not say why it stopped."""
+        """Whether the answer is whole.
+
+        `no` when it was cut (by `max_tokens`, a filter, a close), `unknown` when the provider did not say why it
+        stopped.
+        """
         if self.interrupted or self.finish_reason in _CUT:
             return "no"
         return "yes" if self.finish_reason in _WHOLE else "unknown"
@@ -203,7 +206,9 @@ class Stream(Iterator[Chunk]):
         Raises `StreamUnfinished` before that.
         """
         if self._ending is None or self._ending.completion is None:
-            raise StreamUnfinished("the stream has not ended yet: read it to its end, or close it, before `.completion`")
+            raise StreamUnfinished(
+                "the stream has not ended yet: read it to its end, or close it, before `.completion`"
+            )
         return self._ending.completion
 
     def close(self) -> None:

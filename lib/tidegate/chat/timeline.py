@@ -66,7 +66,17 @@ class Trace:
     One thread at a time uses it (the one that carries the call), so it needs no lock.
     """
 
-    __slots__ = ("_monotonic", "_phase", "_since", "_totals", "attempts", "ended", "first_token_at", "started")
+    __slots__ = (
+        "_monotonic",
+        "_phase",
+        "_since",
+        "_totals",
+        "attempts",
+        "ended",
+        "first_token_at",
+        "request_id",
+        "started",
+    )
 
     def __init__(self, monotonic: Callable[[], float], phase: Phase = "own") -> None:
         self._monotonic: Callable[[], float] | None = monotonic
@@ -76,6 +86,8 @@ class Trace:
         self.ended: float | None = None
         self.first_token_at: float | None = None
         self.attempts: list[Attempt] = []
+        self.request_id: str | None = None
+        """The provider's id of the request under way."""
 
     def enter(self, phase: Phase) -> None:
         """The time from now on belongs to `phase`. Nothing happens once the call has ended."""
@@ -123,7 +135,7 @@ class Trace:
             frozen = Trace.__new__(Trace)
             for name in self.__slots__:
                 setattr(frozen, name, getattr(self, name))
-            frozen._totals = dict(self._totals)
+            frozen._totals = dict(self._totals)  # noqa: SLF001 (another of the same class)
             frozen.end()
             return frozen.__getstate__()
         return {name: getattr(self, name) for name in self.__slots__}

@@ -67,7 +67,11 @@ class ToolCall:
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise ConfigError("a tool call has an `id` and a `function` with `name` and `arguments`")
         arguments = function.get("arguments", "{}")
-        return cls(str(call.get("id") or ""), function["name"], arguments if isinstance(arguments, str) else json.dumps(arguments))
+        return cls(
+            str(call.get("id") or ""),
+            function["name"],
+            arguments if isinstance(arguments, str) else json.dumps(arguments),
+        )
 
     def parsed(self) -> Any:  # noqa: ANN401 (whatever the model wrote)
         """The arguments as Python values. Raises `ValueError` when the model wrote broken JSON."""

@@ -57,5 +57,5 @@ class Announcer:
         for listener in self._listeners:
             try:
                 listener(event)
-            except Exception:  # a listener is the program's code: whatever it raises must not cost the answer
+            except Exception:  # noqa: BLE001 (a listener is the program's code: it must not cost the answer)
                 _log.warning("a listener failed on %s", type(event).__name__, exc_info=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tidegate.providers.openai import Dialect
 
+PLAIN = Dialect()
 OPENAI = Dialect(max_tokens="max_completion_tokens", developer_role=True)
 
 
@@ -25,7 +26,7 @@ class Host:
     default_model: str | None = None
     """Asked when a key is there and no model is named."""
     key_required: bool = True
-    dialect: Dialect = Dialect()
+    dialect: Dialect = PLAIN
     about: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     """Headers whose value stands in the environment: (header, environment name)."""

@@ -251,7 +251,7 @@ def serve(weights: str) -> None:
     os._exit(0)
 
 
-def _settings(weights: str) -> Any:
+def _settings(weights: str) -> Any:  # noqa: ANN401 (xllamacpp has no types)
     settings = importlib.import_module("xllamacpp").CommonParams()
     settings.model.path = weights
     settings.model_alias = {MODEL_NAME}

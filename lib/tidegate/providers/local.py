@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from tidegate.chat.messages import Image
 from tidegate.chat.reply import Completion
 from tidegate.chat.request import ChatRequest
-from tidegate.errors import CallError, ConfigError, nearest
+from tidegate.errors import CallError, ConfigError
 from tidegate.providers import embedded
 from tidegate.providers.base import Account
 from tidegate.providers.openai import OpenAIProvider, OpenAIStreamDecoder
@@ -19,9 +19,7 @@ NAME = "local"
 def checked_model(model: str) -> str:
     """The model's name. Raises `ConfigError` for one that is not embedded."""
     if model != embedded.MODEL_NAME:
-        raise ConfigError(
-            f"`local/{model}`: the embedded model is `local/{embedded.MODEL_NAME}`{nearest(model, [embedded.MODEL_NAME])}"
-        )
+        raise ConfigError(f"`local/{model}`: the one embedded model is `local/{embedded.MODEL_NAME}`")
     return model
 
 

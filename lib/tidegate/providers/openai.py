@@ -38,7 +38,7 @@ class Dialect:
 class OpenAIProvider:
     """Chat completions at one address with one key."""
 
-    def __init__(self, account: Account, dialect: Dialect = Dialect()) -> None:  # noqa: B008 (frozen)
+    def __init__(self, account: Account, dialect: Dialect = Dialect()) -> None:
         self.account = account
         self.dialect = dialect
         key = account.api_key
@@ -278,7 +278,9 @@ class _GrowingCall:
 def _content(message: Message) -> str | list[dict[str, Any]]:
     if isinstance(message.content, str):
         return message.content
-    return [_image(part) if isinstance(part, Image) else {"type": "text", "text": part.text} for part in message.content]
+    return [
+        _image(part) if isinstance(part, Image) else {"type": "text", "text": part.text} for part in message.content
+    ]
 
 
 def _image(image: Image) -> dict[str, Any]:

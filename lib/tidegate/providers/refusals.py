@@ -90,7 +90,9 @@ _NEVER_RETRIED = frozenset({400, 401, 402, 403, 404, 413, 422})
 _REQUEST_IDS = ("x-request-id", "request-id", "x-correlation-id", "apim-request-id", "cf-ray")
 
 
-def error_from_response(status: int, headers: Mapping[str, str], body: bytes, key: SecretStr | None, now: float) -> CallError:
+def error_from_response(
+    status: int, headers: Mapping[str, str], body: bytes, key: SecretStr | None, now: float
+) -> CallError:
     """The error that a response with this status means. `now`: seconds since 1970, for dates in Retry-After."""
     text = redacted(body[:BODY_LIMIT].decode("utf-8", "replace"), key)
     types, message = _read_error(text)
@@ -104,7 +106,9 @@ def error_from_response(status: int, headers: Mapping[str, str], body: bytes, ke
         body=text,
     )
     if 300 <= status < 400:
-        error.hint = "Redirects are not followed, for they would carry the key elsewhere: set `base_url` to the new address."
+        error.hint = (
+            "Redirects are not followed, for they would carry the key elsewhere: set `base_url` to the new address."
+        )
     _obey_should_retry(error, status, headers)
     return error
 

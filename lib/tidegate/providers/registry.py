@@ -71,7 +71,9 @@ def endpoint(
     """
     if provider == local.NAME:
         if api_key is not None or base_url is not None:
-            raise ConfigError("`local` is embedded: it takes no `api_key` and no `base_url` (a server of yours: `llamacpp/…`)")
+            raise ConfigError(
+                "`local` is embedded: it takes no `api_key` and no `base_url` (a server of yours: `llamacpp/…`)"
+            )
         return Endpoint(Route(local.NAME, local.checked_model(model)), local.LocalProvider())
     host = HOSTS[provider]
     address = base_url or _first(environ, host.base_urls) or host.base_url

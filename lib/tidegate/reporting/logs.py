@@ -40,7 +40,9 @@ def _call_ended(event: CallEnded) -> None:
         "tidegate_input_tokens": usage.input_tokens if usage else None,
         "tidegate_output_tokens": usage.output_tokens if usage else None,
     }
-    LOGGER.log(level, "call %s to %s ended after %.3f s: %s", call.id, call.route, call.trace.duration, outcome, extra=extra)
+    LOGGER.log(
+        level, "call %s to %s ended after %.3f s: %s", call.id, call.route, call.trace.duration, outcome, extra=extra
+    )
 
 
 def _retry_scheduled(event: RetryScheduled) -> None:
@@ -58,4 +60,6 @@ def _retry_scheduled(event: RetryScheduled) -> None:
 def _attempt_ended(event: AttemptEnded) -> None:
     if LOGGER.isEnabledFor(logging.DEBUG):
         attempt = event.attempt
-        LOGGER.debug("call %s: attempt %d: %s in %.3f s", event.call.id, attempt.number, attempt.outcome, attempt.duration)
+        LOGGER.debug(
+            "call %s: attempt %d: %s in %.3f s", event.call.id, attempt.number, attempt.outcome, attempt.duration
+        )

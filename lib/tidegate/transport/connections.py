@@ -166,8 +166,11 @@ class _Guarded(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether the other side has not hung up, as far as can be seen. A connection that was in use a moment ago is
-        believed without a look: the look is a system call, and a wrong belief costs one more send."""
+        """Whether the other side has not hung up, as far as can be seen.
+
+        A connection that was in use a moment ago is believed without a look: the look is a system call, and a wrong
+        belief costs one more send.
+        """
         if self.sock is None:
             return False
         if self._owner is not None and self._owner.now() - self._kept_since < TRUSTED_FOR:

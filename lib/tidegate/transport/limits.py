@@ -46,6 +46,7 @@ class Limits:
         self.guard.cut("cancelled")
 
     def start(self) -> None:
+        """The exchange begins: it has until `connect_by` for its connection."""
         self._patience.trace.enter("connect")
         connect_first = self.connect_by < self.deadline
         self.guard.until(self.connect_by, "connect" if connect_first else "deadline")
@@ -79,14 +80,17 @@ class Limits:
             self.guard.until(self.deadline, "deadline")
 
     def content_seen(self) -> None:
+        """Content has come: the idle clock begins anew."""
         self._content_seen = True
         self._idle_left = self._patience.idle or float("inf")
 
     def wind_down(self, seconds: float) -> None:
+        """Only `seconds` are left, and an end is no failure any more."""
         self.winding_down = True
         self._until(self.guard.now() + seconds, "winding_down")
 
     def finish(self) -> None:
+        """The exchange is over: nothing ends it any more."""
         self.guard.finish()
         self._unsubscribe()
 

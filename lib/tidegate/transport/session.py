@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -38,7 +39,7 @@ _STALE = (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError,
 class _Adapter(requests.adapters.HTTPAdapter):
     """Hands out guarded connections, also through a proxy."""
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 (as the base class has it)
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = POOL_CLASSES
 
@@ -47,7 +48,7 @@ class _Adapter(requests.adapters.HTTPAdapter):
         manager.pool_classes_by_scheme = POOL_CLASSES
         return manager
 
-    def pool_for(self, url: str, verify: str | bool, proxies: dict[str, str]) -> urllib3.HTTPConnectionPool:
+    def pool_for(self, url: str, proxies: dict[str, str], *, verify: str | bool) -> urllib3.HTTPConnectionPool:
         """The pool of kept connections to this address, made as `send` makes it: proxy, certificates and all."""
         request = requests.Request("POST", url).prepare()
         pool = self.get_connection_with_tls_context(request, verify, proxies=proxies)
@@ -138,7 +139,7 @@ class SessionTransport:
     def _find_route(self, url: str) -> tuple[urllib3.HTTPConnectionPool, bool]:
         """The pool for this address, and whether requests must name the whole address (to a proxy, in clear)."""
         proxies = self._find_proxy(url)
-        return self._adapter.pool_for(url, self._verify, proxies), bool(proxies) and url.startswith("http:")
+        return self._adapter.pool_for(url, proxies, verify=self._verify), bool(proxies) and url.startswith("http:")
 
     def _find_proxy(self, url: str) -> dict[str, str]:
         parts = urlsplit(url)
@@ -178,7 +179,7 @@ def _certificates(ca_bundle: str | None) -> str | bool:
         source, path = next(((name, os.environ[name]) for name in _CA_VARIABLES if os.environ.get(name)), ("", None))
     if path is None:
         return True
-    if not isinstance(path, str | os.PathLike) or not os.path.exists(path):
+    if not isinstance(path, str | os.PathLike) or not Path(path).exists():
         raise ConfigError(f"{source}: there is no file or folder of certificates at `{path}`")
     return str(path)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sseclient import SSEClient  # type: ignore[import-untyped]
+from sseclient import SSEClient
 
 from tidegate.errors import MalformedEvent, ResponseTooLarge
 
@@ -67,7 +67,7 @@ def read_events(chunks: Iterable[bytes], limits: SSELimits = DEFAULT_LIMITS) -> 
         yield ServerSentEvent(event.event, event.data)
 
 
-class _FieldReader(SSEClient):  # type: ignore[misc]
+class _FieldReader(SSEClient):
     """sseclient-py, given whole blocks, and silent.
 
     It logs each event, and the text of a line that it does not know, under the name of its class's module: that is
@@ -97,7 +97,7 @@ class _Framer:
         """Events that the stream has given so far: not every block makes one."""
 
     def blocks(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Each block with its blank line, all line ends `\\n`: also the stock sseclient-py sees where it ends."""
+        """Each block with its blank line, every line ended by a line feed."""
         limits = self._limits
         block: list[bytes] = []
         size = 0

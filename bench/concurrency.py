@@ -1,0 +1,140 @@
+"""How many calls one process carries: 1,000 in flight, each 1 s long, in a steady closed loop.
+
+Run `python bench/concurrency.py`, with `--short` for 200 in flight and 3 s. See `bench/README.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import resource
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from support import tables
+from support.closed_loop import WAYS, client_of
+from support.processes import answering, cpu_seconds, output_of
+
+_DELAY = 1.0
+"""Seconds that the server takes over every answer."""
+_CEILING_FACTOR = 4
+"""How many times the clients' connections wrk opens, to find what the server can do."""
+_SPARE_FILES = 200
+_WRK_SCRIPT = 'wrk.method = "POST"; wrk.body = "{}"'
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a run is."""
+
+    in_flight: int
+    seconds: float
+    warm_up: float
+    rounds: int
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the server and then each way of asking, print the tables, and write the report when a file is named."""
+    options = _parser().parse_args(arguments)
+    size = Size(200, 3, 1, 1) if options.short else Size(1_000, 12, 4, 3)
+    _allow_files(size.in_flight * _CEILING_FACTOR + _SPARE_FILES)
+    found = tables.circumstances()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        with answering(home, "--delay", str(_DELAY)) as (url, process):
+            server = [_server(url, process, size.in_flight * factor, home) for factor in (1, _CEILING_FACTOR)]
+            samples = _rounds(options.ways, f"{url}/v1", size, home)
+    results = {way: _medians(taken) for way, taken in samples.items()}
+    tables.print_circumstances(found, {})
+    _print_server(server)
+    _print(size, results)
+    report = {"bench": "concurrency", **found, "size": vars(size), "server": server, "results": results}
+    tables.write_json(options.json, report | {"samples": samples})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="200 in flight, 3 s, one round: under a minute")
+    parser.add_argument("--json", metavar="FILE", help="write the figures of every round there")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="NAME")
+    return parser
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise the limit of open files for this process and those it starts; each connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard not in (resource.RLIM_INFINITY,) and hard < wanted:
+        raise SystemExit(f"{wanted} open files are needed, and the limit is {hard}: raise it with `ulimit -Hn`")
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _server(url: str, process: int, connections: int, home: Path) -> dict[str, float]:
+    """What wrk gets out of the server with so many connections, and the server's CPU meanwhile."""
+    program = shutil.which("wrk")
+    if program is None:
+        raise SystemExit("wrk is needed: `apt-get install wrk`")
+    script = home / "post.lua"
+    script.write_text(_WRK_SCRIPT)
+    command = [program, "-t1", f"-c{connections}", "-d6s", "--timeout", "10s", "-s", str(script), f"{url}/v1"]
+    before, start = cpu_seconds(process), time.monotonic()
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 (our own command)
+    cpu = (cpu_seconds(process) - before) / (time.monotonic() - start)
+    rate = re.search(r"([\d,]+) requests in ([\d.]+)s", said)
+    if rate is None:
+        raise SystemExit(f"wrk said something else than expected:\n{said}")
+    # Connecting and the first second pass without an answer.
+    per_second = int(rate[1]) / (float(rate[2]) - _DELAY)
+    return {"connections": connections, "calls_per_s": per_second, "cpu_share": cpu}
+
+
+def _rounds(ways: Sequence[str], url: str, size: Size, home: Path) -> dict[str, list[dict[str, Any]]]:
+    """Every way once a round, each time in a new process, in an order that moves on."""
+    samples: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
+    for number in range(size.rounds):
+        turn = number % len(ways)
+        for way in [*ways[turn:], *ways[:turn]]:
+            samples[way].append(output_of(client_of(way), home, _command(way, url, size)))
+    return samples
+
+
+def _command(way: str, url: str, size: Size) -> list[str]:
+    times = ["--delay", str(_DELAY), "--warm-up", str(size.warm_up), "--seconds", str(size.seconds)]
+    return ["-m", "support.closed_loop", way, url, "--in-flight", str(size.in_flight), *times]
+
+
+def _medians(taken: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of each figure over the rounds; errors are added up."""
+    keys = ("calls_per_s", "percent", "cpu_share", "cpu_us", "p50", "p99")
+    known = {key: [one[key] for one in taken if one[key] is not None] for key in keys}
+    medians: dict[str, Any] = {key: statistics.median(values) if values else None for key, values in known.items()}
+    least, most = min(known["percent"]), max(known["percent"])
+    return medians | {"percent_least": least, "percent_most": most, "errors": sum(one["errors"] for one in taken)}
+
+
+def _print_server(server: Sequence[dict[str, float]]) -> None:
+    rows = [(f"wrk, {one['connections']:,}", one["calls_per_s"], 100 * one["cpu_share"]) for one in server]
+    tables.print_table("The server alone, asked by wrk", ("connections", "calls/s", "server's CPU %"), rows)
+
+
+def _print(size: Size, results: dict[str, dict[str, Any]]) -> None:
+    title = f"{size.in_flight:,} in flight, {_DELAY:g} s each, {size.seconds:g} s: median of {size.rounds} rounds"
+    heads = ("client", "% of ideal", "least", "most", "calls/s", "CPU %", "us CPU a call", "p50 s", "p99 s", "errors")
+    keys = ("percent", "percent_least", "percent_most", "calls_per_s")
+    rest = ("cpu_us", "p50", "p99", "errors")
+    rows = [
+        (way, *(one[key] for key in keys), 100 * one["cpu_share"], *(one[key] for key in rest))
+        for way, one in results.items()
+    ]
+    tables.print_table(title, heads, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ Run `python bench/concurrency.py`, with `--short` for 200 in flight and 3 s. See
 from __future__ import annotations
 
 import argparse
-import re
+import json
 import resource
 import shutil
 import statistics
@@ -20,14 +20,23 @@ from typing import Any
 
 from support import tables
 from support.closed_loop import WAYS, client_of
-from support.processes import answering, cpu_seconds, output_of
+from support.processes import answering, cpu_seconds, output_of, versions_of
 
 _DELAY = 1.0
 """Seconds that the server takes over every answer."""
 _CEILING_FACTOR = 4
 """How many times the clients' connections wrk opens, to find what the server can do."""
 _SPARE_FILES = 200
-_WRK_SCRIPT = 'wrk.method = "POST"; wrk.body = "{}"'
+_WRK_SECONDS = 4
+_WRK_SCRIPT = """\
+wrk.method = "POST"
+wrk.body = "{}"
+function done(summary, latency)
+  local errors = 0
+  for _, count in pairs(summary.errors) do errors = errors + count end
+  io.write(string.format('\\n{"mean_s": %f, "errors": %d}\\n', latency.mean / 1e6, errors))
+end
+"""
 
 
 @dataclass(frozen=True)
@@ -48,15 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = tables.circumstances()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
+        versions = versions_of(map(client_of, options.ways), home)
         with answering(home, "--delay", str(_DELAY)) as (url, process):
             server = [_server(url, process, size.in_flight * factor, home) for factor in (1, _CEILING_FACTOR)]
             samples = _rounds(options.ways, f"{url}/v1", size, home)
     results = {way: _medians(taken) for way, taken in samples.items()}
-    tables.print_circumstances(found, {})
+    tables.print_circumstances(found, versions)
     _print_server(server)
     _print(size, results)
-    report = {"bench": "concurrency", **found, "size": vars(size), "server": server, "results": results}
-    tables.write_json(options.json, report | {"samples": samples})
+    report = {"bench": "concurrency", **found, "versions": versions, "size": vars(size), "server": server}
+    tables.write_json(options.json, report | {"results": results, "samples": samples})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,29 +80,29 @@ def _parser() -> argparse.ArgumentParser:
 def _allow_files(wanted: int) -> None:
     """Raise the limit of open files for this process and those it starts; each connection is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard not in (resource.RLIM_INFINITY,) and hard < wanted:
+    if resource.RLIM_INFINITY != hard < wanted:
         raise SystemExit(f"{wanted} open files are needed, and the limit is {hard}: raise it with `ulimit -Hn`")
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _server(url: str, process: int, connections: int, home: Path) -> dict[str, float]:
-    """What wrk gets out of the server with so many connections, and the server's CPU meanwhile."""
+    """What wrk gets out of the server with so many connections, and the server's CPU meanwhile.
+
+    The rate follows from the mean latency, as wrk asks again at once: a count over so few answers a connection would
+    depend on which of them falls beyond the end.
+    """
     program = shutil.which("wrk")
     if program is None:
         raise SystemExit("wrk is needed: `apt-get install wrk`")
     script = home / "post.lua"
     script.write_text(_WRK_SCRIPT)
-    command = [program, "-t1", f"-c{connections}", "-d6s", "--timeout", "10s", "-s", str(script), f"{url}/v1"]
+    command = [program, "-t1", f"-c{connections}", f"-d{_WRK_SECONDS}s", "--timeout", "10s", "-s", str(script), url]
     before, start = cpu_seconds(process), time.monotonic()
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 (our own command)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 (our own command)
     cpu = (cpu_seconds(process) - before) / (time.monotonic() - start)
-    rate = re.search(r"([\d,]+) requests in ([\d.]+)s", said)
-    if rate is None:
-        raise SystemExit(f"wrk said something else than expected:\n{said}")
-    # Connecting and the first second pass without an answer.
-    per_second = int(rate[1]) / (float(rate[2]) - _DELAY)
-    return {"connections": connections, "calls_per_s": per_second, "cpu_share": cpu}
+    said = json.loads(done.stdout.splitlines()[-1])
+    return {"connections": connections, "calls_per_s": connections / said["mean_s"], "cpu_share": cpu, **said}
 
 
 def _rounds(ways: Sequence[str], url: str, size: Size, home: Path) -> dict[str, list[dict[str, Any]]]:
@@ -120,8 +130,13 @@ def _medians(taken: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _print_server(server: Sequence[dict[str, float]]) -> None:
-    rows = [(f"wrk, {one['connections']:,}", one["calls_per_s"], 100 * one["cpu_share"]) for one in server]
-    tables.print_table("The server alone, asked by wrk", ("connections", "calls/s", "server's CPU %"), rows)
+    heads = ("connections", "calls/s", "% of ideal", "server's CPU %", "errors")
+    rows = [
+        (f"{one['connections']:,}", one["calls_per_s"], 100 * _DELAY / one["mean_s"], 100 * one["cpu_share"],
+         int(one["errors"]))
+        for one in server
+    ]  # fmt: skip
+    tables.print_table("The server alone, asked by wrk", heads, rows)
 
 
 def _print(size: Size, results: dict[str, dict[str, Any]]) -> None:

@@ -156,7 +156,7 @@ def leak_check() -> Iterator[None]:
     yield
     left = _after_a_while(lambda: [t for t in threading.enumerate() if t not in threads and not t.daemon])
     orphans = _after_a_while(lambda: [pid for pid in _children() - children if not _is_shared(pid)])
-    said = [f"thread `{thread.name}`" for thread in left] + [f"process {pid} ({_command(pid)!r})" for pid in orphans]
+    said = [repr(thread) for thread in left] + [f"process {pid} ({_command(pid)!r})" for pid in orphans]
     for pid in orphans:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

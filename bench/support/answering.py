@@ -42,7 +42,7 @@ class _Connection(asyncio.Protocol):
             self._received = self._received[length:]
             self._timer = self._answer(self._transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (why it is lost makes no difference)
         if self._timer is not None:
             self._timer.cancel()
 
@@ -111,7 +111,7 @@ def _tell_at_end_of_input(loop: asyncio.AbstractEventLoop, ended: asyncio.Event)
 
 
 def _runner() -> Callable[[Coroutine[Any, Any, None]], None]:
-    """uvloop's `run` where uvloop is installed, else asyncio's."""
+    """The `run` of uvloop where uvloop is installed, else asyncio's."""
     try:
         uvloop: Any = importlib.import_module("uvloop")
     except ImportError:

@@ -40,7 +40,7 @@ _USAGE = {
 
 def completion() -> bytes:
     """The body of a plain answer, with the fields that OpenAI's own answers have."""
-    message = {"role": "assistant", "content": TEXT, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": TEXT, "refusal": None, "annotations": []}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
     answer = {"object": "chat.completion", "choices": [choice], "usage": _USAGE, "system_fingerprint": "fp_0123456789"}
     return _bytes(_SHAPE | answer | {"service_tier": "default"})

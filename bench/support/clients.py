@@ -50,10 +50,10 @@ class HttpClient:
         self._own.connection.request("POST", self._path, json.dumps(body), headers)
         return self._own.connection.getresponse()
 
-    def complete(self) -> str:
+    def complete(self) -> str:  # noqa: D102 (as in `Client`)
         return cast("str", json.loads(self._ask(_BODY).read())["choices"][0]["message"]["content"])
 
-    def pieces(self) -> Iterator[str]:
+    def pieces(self) -> Iterator[str]:  # noqa: D102 (as in `Client`)
         for line in self._ask({**_BODY, "stream": True}):
             if line.startswith(b"data: {"):
                 yield from _texts(json.loads(line[6:]))
@@ -71,12 +71,12 @@ class Requests:
         self._session = requests.Session()
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=threads))
 
-    def complete(self) -> str:
+    def complete(self) -> str:  # noqa: D102 (as in `Client`)
         response = self._session.post(self._url, json=_BODY, headers=_HEADERS, timeout=60)
         response.raise_for_status()
         return cast("str", response.json()["choices"][0]["message"]["content"])
 
-    def pieces(self) -> Iterator[str]:
+    def pieces(self) -> Iterator[str]:  # noqa: D102 (as in `Client`)
         body = {**_BODY, "stream": True}
         with self._session.post(self._url, json=body, headers=_HEADERS, stream=True, timeout=60) as response:
             response.raise_for_status()
@@ -98,11 +98,11 @@ class OpenAI:
         http = openai.DefaultHttpxClient(limits=limits)
         self._client = openai.OpenAI(base_url=base_url, api_key=answers.API_KEY, timeout=60, http_client=http)
 
-    def complete(self) -> str:
+    def complete(self) -> str:  # noqa: D102 (as in `Client`)
         reply = self._client.chat.completions.create(**_BODY)
         return cast("str", reply.choices[0].message.content)
 
-    def pieces(self) -> Iterator[str]:
+    def pieces(self) -> Iterator[str]:  # noqa: D102 (as in `Client`)
         with self._client.chat.completions.create(**_BODY, stream=True) as stream:
             yield from _chunk_texts(stream)
 
@@ -117,10 +117,10 @@ class LiteLLM:
         where = {"api_base": base_url, "api_key": answers.API_KEY, "timeout": 60}
         self._arguments = {**_BODY, "model": f"openai/{answers.MODEL}", **where}
 
-    def complete(self) -> str:
+    def complete(self) -> str:  # noqa: D102 (as in `Client`)
         return cast("str", self._litellm.completion(**self._arguments).choices[0].message.content)
 
-    def pieces(self) -> Iterator[str]:
+    def pieces(self) -> Iterator[str]:  # noqa: D102 (as in `Client`)
         yield from _chunk_texts(self._litellm.completion(**self._arguments, stream=True))
 
 
@@ -133,10 +133,10 @@ class Tidegate:
         tidegate: Any = importlib.import_module("tidegate")
         self.client = tidegate.Client(f"openai/{answers.MODEL}", base_url=base_url, api_key=answers.API_KEY)
 
-    def complete(self) -> str:
+    def complete(self) -> str:  # noqa: D102 (as in `Client`)
         return cast("str", self.client.complete(answers.PROMPT, max_tokens=answers.MAX_TOKENS).text)
 
-    def pieces(self) -> Iterator[str]:
+    def pieces(self) -> Iterator[str]:  # noqa: D102 (as in `Client`)
         with self.client.stream(answers.PROMPT, max_tokens=answers.MAX_TOKENS) as stream:
             for chunk in stream:
                 yield chunk.text

@@ -12,7 +12,7 @@ import socket
 import string
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,7 +57,7 @@ http {
 
 @contextlib.contextmanager
 def nginx(folder: Path) -> Iterator[str]:
-    """nginx with one worker: plain answers under `<url>/v1`, whole streams under `<url>/stream/v1`. Yields the URL."""
+    """An nginx of one worker: plain answers under `<url>/v1`, whole streams under `<url>/stream/v1`. Yields the URL."""
     port = _free_port()
     _write_configuration(folder, port)
     command = [nginx_program(), "-p", str(folder), "-c", str(folder / "nginx.conf")]
@@ -102,6 +102,15 @@ def worker(name: str, home: Path) -> Iterator[Worker]:
     """A client's process."""
     with _piped([python_of(name), "-m", "support.worker", name], environment(name, home)) as process:
         yield Worker(process)
+
+
+def versions_of(clients: Iterable[str], home: Path) -> dict[str, dict[str, str]]:
+    """The versions of each client, as its own interpreter says them; a client that comes twice is asked once."""
+    found = {}
+    for name in dict.fromkeys(clients):
+        with worker(name, home) as one:
+            found[name] = one.versions()
+    return found
 
 
 def output_of(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:

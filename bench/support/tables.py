@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -21,7 +21,7 @@ _QUIET = 0.5
 def circumstances() -> dict[str, Any]:
     """The machine, its load before the run, the date, and the revision that was measured."""
     return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
@@ -53,8 +53,8 @@ def print_table(title: str, heads: Sequence[str], rows: Iterable[Sequence[object
     widths = [max(len(row[column]) for row in cells) for column in range(len(heads))]
     print(f"\n{title}")
     for number, row in enumerate(cells):
-        aligned = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        print("  ".join(aligned).rstrip())
+        right = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        print("  ".join([row[0].ljust(widths[0]), *right]))
         if number == 0:
             print("  ".join("-" * width for width in widths))
 
@@ -69,7 +69,7 @@ def _text(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"  # noqa: PLR2004 (three figures at least)
+        return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -53,5 +53,5 @@ def _make(folder: Path, python: Path, pins: Path) -> None:
     print(f"making {folder.relative_to(BENCH.parent)} from {pins.name} (once; about half a minute)", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
-    install = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-r", pins]
+    install = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-r", str(pins)]
     subprocess.run(install, check=True, stdout=sys.stderr)  # noqa: S603 (our own command)

@@ -69,7 +69,7 @@ def _until(stop: float, work: Work) -> int:
     return done
 
 
-def _in_threads(threads: int, run: Callable[[], None]) -> None:
+def _in_threads(threads: int, run: Callable[[], object]) -> None:
     """In this thread alone, or in new ones until all have ended."""
     if threads == 1:
         run()
@@ -108,7 +108,7 @@ class _Bench:
         if (form, url) not in self._works:
             work = _work(CLIENTS[self._name](url, pool), form)
             for _ in range(1 if form == "paced" else _WARM_UP_ROUNDS):
-                _in_threads(pool if form == "call" else 1, lambda: work() and None)
+                _in_threads(pool if form == "call" else 1, work)
             self._works[form, url] = work
         return self._works[form, url]
 

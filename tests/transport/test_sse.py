@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
 import pytest
@@ -22,7 +22,8 @@ from tidegate.transport.sse import DEFAULT_LIMITS, ServerSentEvent, SSELimits, r
 BOM = b"\xef\xbb\xbf"
 RECORDING = (
     BOM + b": hi\n\ndata: {}\n\nevent: delta\r\nid: 1\r\ndata: two\r\ndata:lines\r\n\r\nretry: 9\r\rdata\r\r"
-    b"\n\r\nnew: x\ndata:  \xc3\xa9\xf0\x9f\x98\x80\r\n\n:data: no\ndata: a\n:\ndata: b\n\r\nevent: x\n\ndata: [DONE]\r\n"
+    b"\n\r\nnew: x\ndata:  \xc3\xa9\xf0\x9f\x98\x80\r\n\n:data: no\ndata: a\n:\ndata: b\n\r\nevent: x\n\n"
+    b"data: [DONE]\r\n"
 )
 BROKEN_RECORDING = (
     b"data: one\r\n\r\nretry: 5\n\n: \xff\rdata: two\r\rid: 3\ndata: \xe2\x82\r\ndata: x\n\ndata: four\n\n"
@@ -39,7 +40,7 @@ def outcome(chunks: Iterable[bytes], limits: SSELimits = DEFAULT_LIMITS) -> Outc
     try:
         events.extend(read_events(chunks, limits))  # keeps what came before an error
     except CallError as error:
-        return Outcome(events, str(error))
+        return Outcome(events, str(error).partition(":")[0])
     return Outcome(events)
 
 
@@ -58,8 +59,8 @@ def reference(stream: bytes, *, ended: bool = True) -> Outcome:
             continue
         try:
             events += dispatched(block)
-        except UnicodeDecodeError as error:
-            return Outcome(events, f"event {len(events) + 1} of the stream is not UTF-8: {error.reason}")
+        except UnicodeDecodeError:
+            return Outcome(events, f"event {len(events) + 1} of the stream is not UTF-8")
         block = []
     tail = without_comments([*block, rest] if rest else block)
     if ended and tail in ([b"data: [DONE]"], [b"data:[DONE]"]):
@@ -135,8 +136,8 @@ def test_S1_a_recording_gives_the_same_events_under_every_one_or_two_cuts_and_by
 
 def test_S1_the_recordings_hold_these_events() -> None:
     events = [("message", "{}"), ("delta", "two\nlines"), ("message", ""), ("message", " é😀"), ("message", "a\nb")]
-    assert outcome([RECORDING]) == (events + [("message", "[DONE]")], None)
-    problem = "event 3 of the stream is not UTF-8: invalid continuation byte"
+    assert outcome([RECORDING]) == ([*events, ("message", "[DONE]")], None)
+    problem = "event 3 of the stream is not UTF-8"
     assert outcome([BROKEN_RECORDING]) == ([("message", "one"), ("message", "two")], problem)
 
 
@@ -156,16 +157,11 @@ def test_S1_an_event_longer_than_a_slice_is_whole() -> None:
 
 @pytest.mark.parametrize("stream", [RECORDING, b"data: a\r\r\ndata: b\n\n", b"data: a\r\n\r\ndata: b\r\r\r"])
 def test_S1_each_event_comes_with_the_very_byte_that_ends_its_blank_line(stream: bytes) -> None:
-    asked = 0
-
-    def chunks() -> Iterator[bytes]:
-        nonlocal asked
-        for asked, piece in enumerate(bytewise(stream), 1):
-            yield piece
-
-    seen = [(asked, event) for event in read_events(chunks()) if event.data != "[DONE]"]
+    unread = bytewise(stream)[::-1]
+    events = read_events(unread.pop() for _ in range(len(stream)))
+    taken = [len(stream) - len(unread) for event in events if event.data != "[DONE]"]
     counts = [len(reference(stream[:length], ended=False).events) for length in range(len(stream) + 1)]
-    assert [length for length, _ in seen] == [counts.index(number) for number in range(1, max(counts) + 1)]
+    assert taken == [counts.index(number) for number in range(1, max(counts) + 1)]
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\r", b"\r\n\r\n", b"\r\n\r", b"\n\r", b"\r\n\n", b"\r\r\n", b"\n\r\n"])
@@ -179,7 +175,7 @@ def test_S1_an_event_is_shown_before_anything_more_is_asked_for(end: bytes) -> N
         assert shown == ["one", "two", "three"], "asked for more while an event was ready"
 
     for event in read_events(chunks()):
-        shown.append(event.data)
+        shown += [event.data]
     assert shown == ["one", "two", "three"]
 
 
@@ -203,8 +199,10 @@ def test_S1_the_end_mark_needs_no_blank_line(mark: bytes, before: bytes, end: by
 
 @pytest.mark.parametrize(
     "tail",
-    [b"data: x", b"data: x\n", b"data: {}\r", b"data: {}\r\n", b"data: [DONE", b"data:  [DONE]", b"data: [DONE] "]
-    + [b"data: [DONE]\ndata: x", b"data: x\ndata: [DONE]", b"event: e\ndata: [DONE]\n", b"[DONE]", b"data: \xff", BOM],
+    [
+        *(b"data: x", b"data: x\n", b"data: {}\r", b"data: {}\r\n", b"data: [DONE", b"data:  [DONE]", b"data: [DONE] "),
+        *(b"data: [DONE]\ndata: x", b"data: x\ndata: [DONE]", b"event: e\ndata: [DONE]\n", b"[DONE]", b"data: \xff"),
+    ],
 )
 def test_S1_an_event_that_the_end_of_the_stream_cuts_off_is_dropped(tail: bytes) -> None:
     stream = b"data: whole\n\n" + tail
@@ -236,7 +234,7 @@ def test_S1_a_stream_without_events_has_none(stream: list[bytes]) -> None:
 def test_S1_bad_utf8_in_an_event_is_an_error_that_names_the_event(line: bytes) -> None:
     events = read_events([b"retry: 1\n\ndata: one\n\ndata: two\n\n" + line + b"\n\ndata: four\n\n"])
     assert [next(events).data, next(events).data] == ["one", "two"]
-    with pytest.raises(MalformedEvent, match="^event 3 of the stream is not UTF-8: ") as caught:
+    with pytest.raises(MalformedEvent, match=r"^event 3 of the stream is not UTF-8: .") as caught:
         next(events)
     assert caught.value.retryable
     assert caught.value.__cause__ is caught.value.__context__ is None  # a UnicodeDecodeError would hold the text
@@ -276,7 +274,8 @@ def test_closing_the_events_ends_them_and_asks_for_nothing_more() -> None:
 
     events = read_events(chunks())
     assert next(events).data == "one"
-    events.close()  # type: ignore[attr-defined]  # a generator
+    assert isinstance(events, Generator)
+    events.close()
     assert list(events) == []
 
 
@@ -303,6 +302,15 @@ def test_S2_limits_are_met_at_the_same_byte_under_any_cuts(stream: bytes, cuts: 
     expected = outcome(bytewise(stream), limits)
     assert outcome([stream], limits) == expected
     assert outcome(cut(stream, cuts), limits) == expected
+
+
+@pytest.mark.parametrize("size", [4_099, 65_536, 2**24])
+def test_S2_an_event_of_8_MiB_is_read_whole_and_one_byte_more_is_too_large(size: int) -> None:
+    line = b"data: " + b"x" * (2**23 - 7)
+    for stream, expected in ((line + b"\n\n", [len(line) - 6]), (line + b"x\n\n", [])):
+        events, problem = outcome(stream[at : at + size] for at in range(0, len(stream), size))
+        assert [len(event.data) for event in events] == expected
+        assert problem == (None if events else "an event of the stream is larger than 8388608 bytes (`event_bytes`)")
 
 
 EVENT_OF_20 = b"data: 1\n" + b"data: 23456\n"
@@ -337,7 +345,7 @@ ENDLESS: dict[str, Callable[[], Iterator[bytes]]] = {
 
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_S2_an_endless_stream_ends_at_a_limit_with_little_memory(kind: str) -> None:
-    limits = SSELimits(event_bytes=20_000, event_lines=500, stream_bytes=400_000)
+    limits = SSELimits(event_bytes=20_000, event_lines=500, stream_bytes=100_000)
     tracemalloc.start()
     try:
         with pytest.raises(ResponseTooLarge):
@@ -346,7 +354,7 @@ def test_S2_an_endless_stream_ends_at_a_limit_with_little_memory(kind: str) -> N
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 5 * limits.event_bytes
+    assert peak < 4 * limits.event_bytes
 
 
 def test_S2_comments_do_not_count_for_an_event() -> None:
@@ -418,7 +426,7 @@ def test_S2_a_64_MB_stream_of_small_events_takes_about_four_times_as_long_as_16_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("piece", "total"), [(1, 2**20), (997, 2**23), (65_536, 2**23)])
+@pytest.mark.parametrize(("piece", "total"), [(1, 2**20), (64, 2**23)])
 def test_S2_a_large_event_takes_about_four_times_as_long_as_a_quarter_of_it(piece: int, total: int) -> None:
     def event(size: int) -> list[bytes]:
         stream = b"data: " + b"x" * (size - 7) + b"\n\n"

@@ -75,8 +75,8 @@ class NameLookups:
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, int], list[queue.SimpleQueue[list[Address] | OSError]]] = {}
 
-    def resolve(self, host: str, port: int, seconds: float) -> list[Address]:
-        """`getaddrinfo` for TCP. Raises `ConnectFailed` when it fails or takes longer than `seconds`."""
+    def resolve(self, host: str, port: int, seconds: float, guard: Guard) -> list[Address]:
+        """`getaddrinfo` for TCP. Raises `ConnectFailed` when it fails, takes longer than `seconds`, or is cut short."""
         if _is_address(host):
             return _getaddrinfo(host, port)
         answer: queue.SimpleQueue[list[Address] | OSError] = queue.SimpleQueue()
@@ -86,6 +86,7 @@ class NameLookups:
             first = len(waiting) == 1
         if first:
             threading.Thread(target=self._look_up, args=(host, port), name=f"tidegate-dns-{host}", daemon=True).start()
+        guard.wake_by(lambda: answer.put(OSError("the wait for it was ended")))
         try:
             found = answer.get(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX)))
         except queue.Empty:
@@ -94,6 +95,8 @@ class NameLookups:
             if isinstance(found, list):
                 return found
             problem = f"the name `{host}` could not be resolved: {found.strerror or found}"
+        finally:
+            guard.wake_by(None)
         raise ConnectFailed(problem)
 
     def _look_up(self, host: str, port: int) -> None:
@@ -139,7 +142,7 @@ class _Guarded(HTTPConnection):
         if guard is None:
             return super()._new_conn()
         guard.fresh = True
-        addresses = NAME_LOOKUPS.resolve(self._dns_host, self.port or self.default_port, self._left(guard))
+        addresses = NAME_LOOKUPS.resolve(self._dns_host, self.port or self.default_port, self._left(guard), guard)
         problem = "no address"
         for family, kind, protocol, _, address in addresses:
             left = self._left(guard)

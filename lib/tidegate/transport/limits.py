@@ -119,7 +119,18 @@ class Limits:
             case "closed":
                 return Cancelled("the stream was closed before its end")
             case _:
-                return DeadlineExceeded("the deadline of the call passed before its answer was whole")
+                return DeadlineExceeded(f"the deadline of the call passed {self._doing()}")
+
+    def _doing(self) -> str:
+        if not self.connected:
+            return "while it was connecting"
+        return "while its answer came" if self._content_seen else "while it waited for its answer"
+
+    def over(self) -> CallError | None:
+        """The error for an exchange that was cut, or that failed because its deadline had come; else None."""
+        if self.guard.cut_for is None and self.guard.now() >= self.deadline:
+            self.guard.cut("deadline")
+        return self._cut() if self.guard.cut_for is not None else None
 
     def check(self) -> None:
         """A socket that was shut down may look like one that ended well: raise when the guard did that."""

@@ -17,7 +17,7 @@ import requests.adapters
 import requests.utils
 import urllib3
 
-from tidegate.errors import ConfigError, ConnectionLost
+from tidegate.errors import CallError, ConfigError, ConnectFailed, ConnectionLost
 from tidegate.forking import reset_in_child
 from tidegate.transport.base import HttpRequest, HttpResponse, Patience
 from tidegate.transport.connections import POOL_CLASSES, exchange
@@ -97,11 +97,14 @@ class SessionTransport:
         """The response, or None when a kept connection turned out to be dead."""
         patience.cancel.raise_if_cancelled()
         limits = Limits(patience, streamed=request.streamed)
+        error: CallError | None
         try:
             raw = self._exchange(request, limits, fresh=fresh)
         except LIBRARY_ERRORS as caught:
             stale = limits.guard.cut_for is None and not limits.guard.fresh and isinstance(innermost(caught), _STALE)
             error = None if stale else limits.explain(caught)
+        except ConnectFailed as caught:
+            error = limits.over() or caught
         except BaseException:
             limits.finish()
             raise

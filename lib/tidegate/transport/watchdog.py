@@ -51,13 +51,25 @@ class Guard:
     `finish` nothing touches the socket any more: by then it may serve another exchange.
     """
 
-    __slots__ = ("_lock", "_on_connected", "_sock", "_watchdog", "cut_for", "done", "fresh", "limit", "scheduled")
+    __slots__ = (
+        "_lock",
+        "_on_connected",
+        "_sock",
+        "_wake",
+        "_watchdog",
+        "cut_for",
+        "done",
+        "fresh",
+        "limit",
+        "scheduled",
+    )
 
     def __init__(self, watchdog: Watchdog, on_connected: Callable[[], None] | None = None) -> None:
         self._watchdog = watchdog
         self._on_connected = on_connected
         self._lock = threading.Lock()
         self._sock: Socket | None = None
+        self._wake: Callable[[], None] | None = None
         self.limit: tuple[float, Reason] = (_NEVER, "deadline")
         """When to cut, and for what reason: one attribute, so that it changes in one step."""
         self.scheduled = _NEVER
@@ -74,6 +86,14 @@ class Guard:
             self._sock = sock
             if self.cut_for is not None:
                 _shut_down(sock)
+
+    def wake_by(self, wake: Callable[[], None] | None) -> None:
+        """What ends a wait of the exchange that is no wait on its socket; None when there is no such wait."""
+        with self._lock:
+            self._wake = wake
+            cut = self.cut_for is not None
+        if cut and wake is not None:
+            wake()
 
     def connected(self) -> None:
         """The connection stands and the request is about to be sent."""
@@ -98,6 +118,8 @@ class Guard:
             self.cut_for = reason
             if self._sock is not None:
                 _shut_down(self._sock)
+            if self._wake is not None:
+                self._wake()
 
     def finish(self) -> None:
         """The exchange is over and the socket no longer ours."""

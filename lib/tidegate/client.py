@@ -26,9 +26,9 @@ from tidegate.outcomes import Outcome, outcomes
 from tidegate.pipeline.call import Call, Recover
 from tidegate.pipeline.events import Listener
 from tidegate.policies.retry import Retry
+from tidegate.progress import progress_bar
 from tidegate.reporting.metrics import Metrics
 from tidegate.settings import ClientSettings, load_settings
-from tidegate.terminal import progress_bar
 
 
 class _Unset:

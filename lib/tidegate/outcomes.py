@@ -54,7 +54,8 @@ def outcomes(
     """Ask every prompt, at most `workers` at a time, and yield what became of each.
 
     The input is read in the caller's own thread, never further ahead than `WINDOW` prompts a worker. Leaving the loop
-    early cancels what is in flight.
+    early cancels what is in flight. `on_outcome` is told of each when it is there, in the thread that asked, however
+    late it is taken.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="tidegate-map")
     line: _Line = _InOrder() if ordered else _AsCompleted()
@@ -71,11 +72,9 @@ def outcomes(
                 except Exception as error:  # noqa: BLE001 (the input's own: raised when what was asked is delivered)
                     problem, reading = error, False
                 else:
-                    line.add(pool.submit(_one, ask, index, prompt))
+                    line.add(pool.submit(_one, ask, index, prompt, on_outcome))
                 continue
-            outcome = line.take()
-            on_outcome(outcome)
-            yield outcome
+            yield line.take()
         if problem is not None:
             raise problem
     finally:
@@ -84,11 +83,13 @@ def outcomes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one(ask: Ask, index: int, prompt: Prompt) -> Outcome:
+def _one(ask: Ask, index: int, prompt: Prompt, on_outcome: Callable[[Outcome], None]) -> Outcome:
     try:
-        return Outcome(index, prompt, completion=ask(prompt))
+        outcome = Outcome(index, prompt, completion=ask(prompt))
     except Exception as error:  # noqa: BLE001 (whatever it is, it is this prompt's outcome)
-        return Outcome(index, prompt, error=error)
+        outcome = Outcome(index, prompt, error=error)
+    on_outcome(outcome)
+    return outcome
 
 
 class _InOrder:

@@ -150,7 +150,7 @@ class _Guarded(HTTPConnection):
                 problem = "no connection in time"
                 break
             sock = socket.socket(family, kind, protocol)
-            guard.attach(sock)
+            guard.attach_copy(sock)
             try:
                 for option in SOCKET_OPTIONS:
                     sock.setsockopt(*option)

@@ -161,7 +161,7 @@ def _connect_problem(caught: BaseException, cause: BaseException) -> CallError:
 def _say(cause: BaseException) -> str:
     """The reason in a few words, nothing of the request."""
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return cause.verify_message
+        return cause.verify_message.rstrip(".")
     if isinstance(cause, http.client.IncompleteRead):
         return "the body ended early"
     if isinstance(cause, http.client.RemoteDisconnected):

@@ -145,7 +145,7 @@ class _Framer:
             yield bytes(partial)
 
     def _capped(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The chunks, none above `SLICE` bytes. All that comes before the cap is still read."""
+        """The chunks, none empty, none above `SLICE` bytes. All that comes before the cap is still read."""
         room = self._limits.stream_bytes
         for chunk in chunks:
             allowed = chunk[:room]

@@ -52,6 +52,7 @@ class Guard:
     """
 
     __slots__ = (
+        "_copy",
         "_lock",
         "_on_connected",
         "_sock",
@@ -69,6 +70,7 @@ class Guard:
         self._on_connected = on_connected
         self._lock = threading.Lock()
         self._sock: Socket | None = None
+        self._copy: socket.socket | None = None
         self._wake: Callable[[], None] | None = None
         self.limit: tuple[float, Reason] = (_NEVER, "deadline")
         """When to cut, and for what reason: one attribute, so that it changes in one step."""
@@ -83,9 +85,24 @@ class Guard:
     def attach(self, sock: Socket) -> None:
         """Guard this socket from now on; one that is too late is cut at once."""
         with self._lock:
+            self._let_go()
             self._sock = sock
             if self.cut_for is not None:
                 _shut_down(sock)
+
+    def attach_copy(self, sock: socket.socket) -> None:
+        """Guard a socket that is still being made into another: TLS takes its descriptor away from it.
+
+        The copy is a descriptor of the same connection, which lives until the next `attach` or `finish`.
+        """
+        copy = sock.dup()
+        self.attach(copy)
+        self._copy = copy
+
+    def _let_go(self) -> None:
+        copy, self._copy = self._copy, None
+        if copy is not None:
+            copy.close()
 
     def wake_by(self, wake: Callable[[], None] | None) -> None:
         """What ends a wait of the exchange that is no wait on its socket; None when there is no such wait."""
@@ -126,6 +143,7 @@ class Guard:
         with self._lock:
             self.done = True
             self._sock = None
+            self._let_go()
 
 
 class Watchdog:

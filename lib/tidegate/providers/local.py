@@ -1,4 +1,4 @@
-"""The embedded model: a small real model behind a real server in this process. It proves the plumbing, not wisdom."""
+"""The embedded model: a small real model behind a real server on this machine. It proves the plumbing, not wisdom."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Many calls in flight in one process: each caller asks again as soon as it has its answer.
 
 Run as `python -m support.closed_loop WAY URL --in-flight N --delay SECONDS --warm-up SECONDS --seconds SECONDS`; prints
-one line of JSON. Callers start evenly over the first `delay`, so that answers arrive as a steady flow; the clock starts
-`warm-up` seconds after that.
+two lines of JSON: when it will measure, and what it measured. Callers start evenly over the first `delay`, so that
+answers arrive as a steady flow; the measured time opens `warm-up` seconds after that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import importlib
 import itertools
 import json
+import math
 import os
 import statistics
 import sys
@@ -24,6 +25,8 @@ from typing import Any, cast
 from support import answers
 from support.clients import CLIENTS, MESSAGES, Tidegate
 
+_LEAD = 2.0
+"""Seconds in which all callers are made, before the first call: one signal to start would wake them all at once."""
 _STOP_WAITING = 60.0
 """Seconds after which a call that has not ended counts as hung."""
 
@@ -36,12 +39,16 @@ class Run:
     delay: float
     warm_up: float
     seconds: float
-    begun: float = field(default_factory=time.monotonic)
+    announce: Callable[[dict[str, float]], None]
+    """Told when the measured time will open and close: CPU is measured from outside, where nothing has to wait for
+    this process's GIL."""
+    begun: float = float("inf")
+    joined: list[float] = field(default_factory=list)
+    """The moment of every caller's first question. `list.append` is atomic, so threads share it."""
     ends: list[float] = field(default_factory=list)
-    """The moment of every answer. `list.append` is atomic, so threads share it."""
+    """The moment of every answer."""
     latencies: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    cpu: float = 0.0
 
     @property
     def opens(self) -> float:
@@ -53,9 +60,19 @@ class Run:
         """When it ends."""
         return self.opens + self.seconds
 
-    def place_of(self, number: int) -> float:
-        """Seconds from the beginning at which the caller of this number starts."""
-        return self.delay * number / self.in_flight
+    def begin(self) -> None:
+        """Fix the moment of the first call, a little ahead, so that callers can sleep each until its own."""
+        self.begun = time.monotonic() + _LEAD
+
+    def say_when(self) -> None:
+        """Tell when it will be measured, once all callers stand ready; raises when that took too long."""
+        if time.monotonic() > self.begun:
+            raise RuntimeError("the callers were not ready in time")
+        self.announce({"opens": self.opens, "closes": self.closes})
+
+    def wait_for(self, number: int) -> float:
+        """Seconds until the caller of this number starts."""
+        return max(0.0, self.begun + self.delay * number / self.in_flight - time.monotonic())
 
     def answered(self, text: str, asked: float | None = None) -> None:
         """Note one answer."""
@@ -66,25 +83,23 @@ class Run:
         if asked is not None and self.opens <= now < self.closes:
             self.latencies.append(now - asked)
 
-    def measure_cpu(self) -> None:
-        """Sleep until the measured time is over, and note the process's CPU in it."""
-        time.sleep(max(0.0, self.opens - time.monotonic()))
-        start = time.process_time()
-        time.sleep(max(0.0, self.closes - time.monotonic()))
-        self.cpu = time.process_time() - start
+    def _by_second(self) -> list[int]:
+        """Answers in each second from the first call on: whether the flow is steady, or breaks down, or recovers."""
+        counts = [0] * math.ceil(self.closes - self.begun)
+        for end in self.ends:
+            if self.begun <= end < self.closes:
+                counts[int(end - self.begun)] += 1
+        return counts
 
     def result(self) -> dict[str, Any]:
-        """The share of the ideal throughput, CPU seconds a second, latencies where a way of asking shows them."""
-        done = sum(self.opens <= end < self.closes for end in self.ends)
-        rate = done / self.seconds
+        """Answers in the measured time, how many callers took part from its start, latencies where they show."""
         percentiles = statistics.quantiles(self.latencies, n=100) if len(self.latencies) > 1 else None
         return {
-            "calls_per_s": rate,
-            "percent": 100 * rate * self.delay / self.in_flight,
-            "cpu_share": self.cpu / self.seconds,
-            "cpu_us": 1e6 * self.cpu / max(done, 1),
+            "answers": sum(self.opens <= end < self.closes for end in self.ends),
+            "callers": sum(moment < self.opens for moment in self.joined),
             "p50": percentiles and percentiles[49],
             "p99": percentiles and percentiles[98],
+            "answers_by_second": self._by_second(),
             "errors": len(self.errors),
             "first_error": self.errors[0] if self.errors else None,
         }
@@ -96,17 +111,18 @@ def in_threads(name: str) -> Callable[[Run, str], None]:
     def go(run: Run, url: str) -> None:
         ask = CLIENTS[name](url, run.in_flight).complete
         threads = [threading.Thread(target=_caller, args=(run, ask, n), daemon=True) for n in range(run.in_flight)]
-        run.begun = time.monotonic()
+        run.begin()
         for thread in threads:
             thread.start()
-        run.measure_cpu()
+        run.say_when()
         _join(threads, run)
 
     return go
 
 
 def _caller(run: Run, ask: Callable[[], str], number: int) -> None:
-    time.sleep(max(0.0, run.begun + run.place_of(number) - time.monotonic()))
+    time.sleep(run.wait_for(number))
+    run.joined.append(time.monotonic())
     while (asked := time.monotonic()) < run.closes:
         try:
             run.answered(ask(), asked)
@@ -115,7 +131,7 @@ def _caller(run: Run, ask: Callable[[], str], number: int) -> None:
 
 
 def _join(threads: list[threading.Thread], run: Run) -> None:
-    give_up = time.monotonic() + _STOP_WAITING
+    give_up = run.closes + _STOP_WAITING
     for thread in threads:
         thread.join(max(0.0, give_up - time.monotonic()))
         if thread.is_alive():
@@ -125,22 +141,21 @@ def _join(threads: list[threading.Thread], run: Run) -> None:
 def by_map(run: Run, url: str) -> None:
     """`Client.map` over an endless input."""
     client = Tidegate(url, run.in_flight).client
-    run.begun = time.monotonic()
-    meter = threading.Thread(target=run.measure_cpu)
-    meter.start()
+    run.begin()
+    run.say_when()
     for outcome in client.map(_prompts(run), workers=run.in_flight, max_tokens=answers.MAX_TOKENS):
         if outcome.error is None:
             run.answered(outcome.completion.text)
         else:
             run.errors.append(repr(outcome.error))
-    meter.join()
 
 
 def _prompts(run: Run) -> Iterator[str]:
     """The first ones at each caller's moment to start, then as fast as they are taken, until the time is over."""
     for number in itertools.count():
         if number < run.in_flight:
-            time.sleep(max(0.0, run.begun + run.place_of(number) - time.monotonic()))
+            time.sleep(run.wait_for(number))
+            run.joined.append(time.monotonic())
         if time.monotonic() >= run.closes:
             return
         yield answers.PROMPT
@@ -162,16 +177,15 @@ async def _ask_in_tasks(run: Run, url: str, transport: str) -> None:
     )
     http = getattr(openai, transport)(limits=limits)
     client = openai.AsyncOpenAI(base_url=url, api_key=answers.API_KEY, timeout=60, http_client=http)
-    run.begun = time.monotonic()
-    meter = threading.Thread(target=run.measure_cpu)
-    meter.start()
+    run.begin()
+    run.say_when()
     async with client:
         await asyncio.gather(*(_task(run, client, number) for number in range(run.in_flight)))
-    meter.join()
 
 
 async def _task(run: Run, client: Any, number: int) -> None:  # noqa: ANN401 (of an untyped import)
-    await asyncio.sleep(max(0.0, run.begun + run.place_of(number) - time.monotonic()))
+    await asyncio.sleep(run.wait_for(number))
+    run.joined.append(time.monotonic())
     while (asked := time.monotonic()) < run.closes:
         try:
             reply = await client.chat.completions.create(
@@ -209,10 +223,14 @@ def main() -> None:
     for name in ("--delay", "--warm-up", "--seconds"):
         parser.add_argument(name, type=float, required=True)
     options = parser.parse_args()
-    run = Run(options.in_flight, options.delay, options.warm_up, options.seconds)
+
+    def say(value: dict[str, Any]) -> None:
+        replies.write(json.dumps(value) + "\n")
+        replies.flush()
+
+    run = Run(options.in_flight, options.delay, options.warm_up, options.seconds, announce=say)
     WAYS[options.way](run, options.url)
-    replies.write(json.dumps(run.result()) + "\n")
-    replies.flush()
+    say(run.result())
     sys.stderr.flush()
     os._exit(0)  # a caller that hangs would keep the process
 

@@ -113,6 +113,28 @@ def versions_of(clients: Iterable[str], home: Path) -> dict[str, dict[str, str]]
     return found
 
 
+def closed_loop(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """What `support.closed_loop` measured, and the CPU that it and all other programs used meanwhile, in cores."""
+    command = [python_of(client), "-m", "support.closed_loop", *arguments]
+    with _piped(command, environment(client, home)) as process:
+        times = json.loads(_line(process))
+        before = _cpu_at(times["opens"], process.pid)
+        after = _cpu_at(times["closes"], process.pid)
+        wall, own, machine = (end - start for start, end in zip(before, after, strict=True))
+        used = {"cpu_cores": own / wall, "others_cpu_cores": (machine - own) / wall}
+        return {
+            **cast("dict[str, Any]", json.loads(_line(process))),
+            **used,
+            "seconds": times["closes"] - times["opens"],
+        }
+
+
+def _cpu_at(moment: float, process_id: int) -> tuple[float, float, float]:
+    """At that moment of the monotonic clock, which all processes share: the time, a process's CPU, the machine's."""
+    time.sleep(max(0.0, moment - time.monotonic()))
+    return time.monotonic(), cpu_seconds(process_id), machine_cpu_seconds()
+
+
 def output_of(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:
     """The JSON that a client's interpreter prints last when it is run with `arguments`."""
     command = [python_of(client), *arguments]
@@ -126,6 +148,12 @@ def cpu_seconds(process_id: int) -> float:
     """User and system time of a running process so far."""
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def machine_cpu_seconds() -> float:
+    """CPU that all programs of the machine have used so far, all cores together."""
+    user, nice, system, _idle, _wait, *interrupts = Path("/proc/stat").read_text().splitlines()[0].split()[1:8]
+    return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
 
 
 def nginx_program() -> str:

@@ -18,11 +18,14 @@ from collections.abc import Callable
 from typing import Any
 
 from support import answers
-from support.clients import CLIENTS, Client, packages_of
+from support.clients import CLIENTS, Client, Tidegate, packages_of
 
 _WARM_UP_ROUNDS = 3
 _SETTLE = 0.1
 """Seconds given to threads that a client left working after its last answer: their CPU counts as well."""
+
+_NOWHERE = "http://127.0.0.1:9/v1"
+"""A base URL to which nothing is sent."""
 
 Work = Callable[[], int]
 """Does one piece of work, checks the answer, and returns how many units it was."""
@@ -82,13 +85,18 @@ def _in_threads(threads: int, run: Callable[[], object]) -> None:
 
 
 def versions(name: str) -> dict[str, str]:
-    """Of the interpreter and of a client's packages; a package that is run from its source has none of its own."""
+    """Of the interpreter and of a client's packages; a package that is run from its source has none of its own.
+
+    For tidegate also the client as it prints itself: figures mean little without the policies that they paid for.
+    """
     found = {"python": platform.python_version()}
     for package in packages_of(name):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = str(getattr(importlib.import_module(package), "__version__", "?"))
+    if name == "tidegate":
+        found["as"] = repr(Tidegate(_NOWHERE, 1).client)
     return found
 
 

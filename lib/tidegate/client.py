@@ -236,28 +236,28 @@ class Client:
             raise ConfigError(f"`workers` is a whole number of at least 1, not {workers!r}")
         self._check_open()
         _check_names(options)
-        given = options.pop("cancel", None)
-        cancel = CancelToken()
-        if given is not None:
-            given.on_cancel(cancel.cancel)
-        options["cancel"] = cancel
         workers = workers or self._corridor.workers
         return self._outcomes(prompts, workers, options, ordered=ordered, progress=progress)
 
     def _outcomes(
         self, prompts: Iterable[Prompt], workers: int, options: CallOptions, *, ordered: bool, progress: bool
     ) -> Iterator[Outcome]:
-        ask = functools.partial(self.complete, **options)
+        cancel = CancelToken()
+        untie = _tie(cancel, options.pop("cancel", None))
+        ask = functools.partial(self.complete, cancel=cancel, **options)
         total = len(prompts) if progress and isinstance(prompts, Sequence) else None
-        with progress_bar(total, visible=progress) as bar:
-            yield from outcomes(
-                ask,
-                prompts,
-                workers=workers,
-                ordered=ordered,
-                cancel=cast("CancelToken", options["cancel"]),
-                on_outcome=lambda outcome: bar.advance(outcome.completion),
-            )
+        try:
+            with progress_bar(total, visible=progress) as bar:
+                yield from outcomes(
+                    ask,
+                    prompts,
+                    workers=workers,
+                    ordered=ordered,
+                    cancel=cancel,
+                    on_outcome=lambda outcome: bar.advance(outcome.completion),
+                )
+        finally:
+            untie()
 
     def metrics(self) -> Metrics:
         """Figures over the last 1,000 calls."""

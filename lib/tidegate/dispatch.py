@@ -81,9 +81,11 @@ class Dispatch:
         if call.deadline.expired:
             raise DeadlineExceeded("the deadline of the call passed before it could be sent")
         if call.streamed:
-            return Stream(self._open(call))
+            answer = self._open(call)
+            call.trace.enter("consumer")
+            return Stream(answer)
         if call.stall_detection:
-            return self._drained(self._open(call))
+            return self._drained(call, self._open(call))
         return self._plain(call)
 
     def _plain(self, call: Call) -> Completion:
@@ -150,13 +152,15 @@ class Dispatch:
         return answer
 
     @staticmethod
-    def _drained(answer: _Answer) -> Completion:
+    def _drained(call: Call, answer: _Answer) -> Completion:
         """The whole of a stream that nobody watches: a failure is what it is, for nothing was shown."""
+        call.trace.enter("stream")
         try:
             while answer.advance() is not None:
                 pass
         finally:
             answer.close()
+            call.trace.enter("own")
         return answer.completion(interrupted=False)
 
     def time(self) -> float:

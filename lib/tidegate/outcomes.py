@@ -77,9 +77,10 @@ def outcomes(
             yield line.take()
         if problem is not None:
             raise problem
+    except BaseException:  # also Ctrl-C while an outcome is waited for, and an early end of the loop
+        cancel.cancel()
+        raise
     finally:
-        if len(line) or reading:
-            cancel.cancel()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, Self, TextIO
 
 from tidegate.chat.reply import Completion
+from tidegate.terminal import painted
 
 TICK = 0.25
 """Seconds between two drawings while nothing happens: the clocks on the line go on."""
@@ -72,9 +74,8 @@ class _Line(Protocol):
 
 
 def _line() -> _Line | None:
-    shell = _notebook()
-    if shell is not None:
-        return _NotebookLine(shell)
+    if _in_notebook():
+        return _NotebookLine()
     if sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return _TerminalLine(sys.stderr)
     return None
@@ -105,7 +106,7 @@ class _Drawn:
         while not self._over.wait(TICK):
             self._draw()
 
-    def __enter__(self) -> _Drawn:
+    def __enter__(self) -> Self:
         self._draw()
         self._ticking.start()
         return self
@@ -151,7 +152,8 @@ class _Tally:
         """What there is to say in its order on the line, each with its rank: the highest goes first."""
         rate = self._done / seconds if seconds > 0 else 0.0
         parts = [(0, f"{self._done}/{self._total}" if self._total is not None else f"{self._done} done")]
-        parts.append((4, f"{rate:.1f}/s"))
+        if rate:
+            parts.append((4, f"{rate:.1f}/s"))
         if self._failed:
             parts.append((1, f"{self._failed} failed"))
         if self._done > self._failed:
@@ -191,6 +193,7 @@ def money(dollars: Decimal) -> str:
 # A terminal
 
 _ERASE = "\r\x1b[K"
+_COLOURED = re.compile(r"(?P<green>━+)|(?P<red>\d+ failed)")
 
 
 class _TerminalLine:
@@ -211,8 +214,11 @@ class _TerminalLine:
 
     def draw(self, text: str) -> None:
         with self._lock:
-            self._text = text
-            self._show(f"{_ERASE}{text}")
+            self._text = _COLOURED.sub(self._painted, text)
+            self._show(f"{_ERASE}{self._text}")
+
+    def _painted(self, part: re.Match[str]) -> str:
+        return painted(part[0], "red" if part["red"] else "green", self._stream)
 
     def above(self, write: Callable[[], object]) -> None:
         """Write whole lines where the line is, and the line anew below them."""
@@ -260,7 +266,7 @@ class _Above:
                 self._line.above(lambda: (self.stream.write(lines + newline), self.stream.flush()))
             return len(text)
 
-    def writelines(self, lines: Any) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.write(line)
 
@@ -274,26 +280,25 @@ class _Above:
             self.stream.write(self._rest)
             self.stream.flush()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (whatever else a stream has)
         return getattr(self.stream, name)
 
 
 # A notebook
 
 
-def _notebook() -> Any:
-    """IPython's shell when there is a notebook behind it, else None. Nothing is imported to find out."""
+def _in_notebook() -> bool:
+    """Whether a notebook shows what this process says. Nothing is imported to find out."""
     get_shell = getattr(sys.modules.get("IPython"), "get_ipython", None)
     shell = get_shell() if get_shell is not None else None
-    return shell if getattr(shell, "kernel", None) is not None else None
+    return getattr(shell, "kernel", None) is not None
 
 
 class _NotebookLine:
     """An output of a notebook's cell that is replaced in place; what is printed meanwhile has outputs of its own."""
 
-    def __init__(self, shell: Any) -> None:
+    def __init__(self) -> None:
         self._display = importlib.import_module("IPython.display").display
-        self._shell = shell
         self._handle: Any = None
 
     def width(self) -> int:

@@ -1,63 +1,163 @@
-"""What a person sees on a terminal: rich, imported here alone."""
+"""What a person sees on a terminal: colour, tables, and text that cannot take the terminal over. rich, here alone."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator
-from decimal import Decimal
-from typing import Any, Protocol
+import os
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple, TextIO
 
-from tidegate.chat.reply import Completion
+Style = Literal["", "bold", "dim", "red", "green", "yellow"]
 
+_CODES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33}
 
-class Bar(Protocol):
-    """Where progress is told."""
+_PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
+_PICTURES |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
-    def advance(self, completion: Completion | None) -> None:
-        """One more is done; None for one that failed."""
-        ...
-
-
-class _Silent:
-    def advance(self, completion: Completion | None) -> None:
-        """Nobody watches."""
+UNBOUNDED = 100_000
+"""Cells of a line that is not shown on a terminal: it is never broken."""
 
 
-@contextlib.contextmanager
-def progress_bar(total: int | None, *, visible: bool) -> Iterator[Bar]:
-    """A bar with rate, failures, cost and time left, on a terminal (standard error); otherwise nothing."""
-    if not visible or not sys.stderr.isatty():
-        yield _Silent()
-        return
-    from rich.console import Console  # noqa: PLC0415 (only where somebody watches)
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
+FAR_TOO_NARROW = 1.5
+"""How many times wider than its terminal a table must be to be shown as paragraphs."""
+
+
+def harmless(text: str) -> str:
+    """`text` with its control characters made visible: an answer or a name must not steer the terminal."""
+    return text.translate(_PICTURES)
+
+
+def colourful(stream: TextIO) -> bool:
+    """Whether to colour what is written there: a terminal that can, and nobody who objects (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def painted(text: str, style: Style, stream: TextIO) -> str:
+    """`text` in `style`, where the stream shows colours."""
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m" if style and colourful(stream) else text
+
+
+def columns(stream: TextIO) -> int:
+    """How many cells a line of this terminal has; 80 when it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+class Column(NamedTuple):
+    """A column of a table."""
+
+    title: str
+    right: bool = False
+    """Figures stand to the right."""
+    whole: bool = False
+    """Never broken over lines: on a narrow terminal the others give way."""
+
+
+class Cell(NamedTuple):
+    """A text in a colour."""
+
+    text: str
+    style: Style = ""
+
+
+def show_table(heads: Sequence[Column], rows: Iterable[Sequence[str | Cell]], stream: TextIO) -> None:
+    """An aligned table, without a head when it has no titles.
+
+    Where a terminal is too narrow, cells are broken into lines; where it is far too narrow, each row is a paragraph.
+    """
+    from rich.console import Console  # noqa: PLC0415 (0.05 s, for those who see a table)
+    from rich.measure import Measurement  # noqa: PLC0415
+
+    width = columns(stream) if stream.isatty() else UNBOUNDED
+    console = Console(
+        file=stream, force_terminal=stream.isatty(), no_color=not colourful(stream), width=width, highlight=False
     )
+    filled = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+    table: Any = _aligned(heads, filled)
+    if Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum > width * FAR_TOO_NARROW:
+        table = _paragraphs(heads, filled)
+    with console.capture() as shown:
+        console.print(table)
+    stream.writelines(f"{line.rstrip()}\n" for line in shown.get().splitlines())
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn())
-    left = (TextColumn("left"), TimeRemainingColumn()) if total is not None else ()
-    with Progress(*columns, *left, console=Console(stderr=True), transient=False) as display:
-        yield _Drawn(display, display.add_task("", total=total, facts=""))
+
+def _aligned(heads: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Any:  # noqa: ANN401 (rich's Table)
+    from rich.table import Table  # noqa: PLC0415 (see above)
+
+    table = Table(box=None, pad_edge=False, show_header=any(head.title for head in heads), header_style="dim")
+    for head in heads:
+        table.add_column(head.title, justify="right" if head.right else "left", no_wrap=head.whole, overflow="fold")
+    for row in rows:
+        table.add_row(*map(_text, row))
+    return table
 
 
-class _Drawn:
-    def __init__(self, display: Any, task: Any) -> None:  # noqa: ANN401 (rich's Progress)
-        self._display, self._task = display, task
-        self._failed = 0
-        self._cost = Decimal(0)
+def _paragraphs(heads: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> Any:  # noqa: ANN401 (see above)
+    from rich.console import Group  # noqa: PLC0415 (see above)
+    from rich.padding import Padding  # noqa: PLC0415
 
-    def advance(self, completion: Completion | None) -> None:
-        if completion is None:
-            self._failed += 1
-        elif completion.cost is not None:
-            self._cost += completion.cost
-        task = self._display.tasks[0]
-        rate = f"{task.speed:.1f}/s" if task.speed else ""
-        failed = f"  [red]{self._failed} failed[/red]" if self._failed else ""
-        self._display.update(self._task, advance=1, facts=f"{rate}  ${self._cost:.4f}{failed}")
+    parts: list[Any] = []
+    for row in rows:
+        rest = [(Cell(head.title, "dim"), cell) for head, cell in zip(heads[1:], row[1:], strict=True) if cell.text]
+        parts += [_text(row[0]), Padding(_aligned((Column("", whole=True), Column("")), rest), (0, 0, 0, 2))]
+    return Group(*parts)
+
+
+def _text(cell: Cell) -> Any:  # noqa: ANN401 (rich's Text)
+    from rich.text import Text  # noqa: PLC0415 (see above)
+
+    return Text(harmless(cell.text), style=cell.style, overflow="fold")
+
+
+def cells(text: str) -> int:
+    """How many cells of a line `text` takes: wide characters two, combining marks none."""
+    return sum(cluster_cells(cluster) for cluster in clusters(text))
+
+
+def fitted(text: str, room: int) -> str:
+    """As much of `text` as fits `room` cells, with a mark where it is cut."""
+    if cells(text) <= room:
+        return text
+    kept = ""
+    for cluster in clusters(text):
+        if cells(kept + cluster) >= room:
+            break
+        kept += cluster
+    return f"{kept}…"
+
+
+def clusters(text: str) -> list[str]:
+    """`text` in pieces that a reader takes for one character: what combines stays with what it combines with."""
+    found: list[str] = []
+    for character in text:
+        if found and _continues(found[-1], character):
+            found[-1] += character
+        else:
+            found.append(character)
+    return found
+
+
+def cluster_cells(cluster: str) -> int:
+    """How many cells one cluster takes."""
+    if _is_flag_half(cluster[0]):
+        return min(2, len(cluster))
+    if unicodedata.east_asian_width(cluster[0]) in "WF" or "\ufe0f" in cluster:
+        return 2
+    return 0 if _is_mark(cluster[0]) else 1
+
+
+def _continues(cluster: str, character: str) -> bool:
+    """Whether `character` belongs to the cluster before it."""
+    if _is_mark(character) or cluster[-1] == "\u200d" or "\U0001f3fb" <= character <= "\U0001f3ff":
+        return True
+    return len(cluster) == 1 and _is_flag_half(cluster) and _is_flag_half(character)
+
+
+def _is_mark(character: str) -> bool:
+    return character > "\u02ff" and unicodedata.category(character) in ("Mn", "Me", "Mc", "Cf")
+
+
+def _is_flag_half(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidegate.chat.usage import Usage
 
@@ -102,6 +103,38 @@ class PriceBook:
             cache_write_tokens=usage.cache_write_tokens,
         )
         return calc_price(counts, model, provider_id=_provider_id(provider)).total_price
+
+
+class ListedModel(NamedTuple):
+    """A model of the price tables that answers in text. Prices are in US dollars for a million tokens."""
+
+    name: str
+    context_window: int | None
+    """Tokens of the conversation and its answer together; None where the tables do not say."""
+    input_price: Decimal
+    output_price: Decimal
+    tiered: bool
+    """More is paid beyond some number of tokens: these are the prices below it."""
+
+
+def listed_models(provider: str) -> list[ListedModel]:
+    """The models of `provider` in the price tables by name, without those that are about to be withdrawn."""
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 (see above)
+
+    now = datetime.now(tz=UTC)
+    tables = {table.id: table for table in get_snapshot().providers}
+    found = tables.get(_provider_id(provider))
+    listed = (_listed(model, now) for model in (found.models if found else ()) if not model.deprecated)
+    return sorted(model for model in listed if model is not None)
+
+
+def _listed(model: Any, now: datetime) -> ListedModel | None:  # noqa: ANN401 (the library's ModelInfo)
+    prices = model.get_prices(now)
+    found: list[Any] = [getattr(prices, name, None) for name in _TOKENS[:2]]
+    if None in found or model.id.endswith("-"):  # no chat model, or a row for every name that begins so
+        return None
+    into, out = (getattr(price, "base", price) for price in found)
+    return ListedModel(model.id, model.context_window, into, out, tiered=[into, out] != found)
 
 
 def _provider_id(provider: str) -> str:

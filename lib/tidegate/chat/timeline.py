@@ -91,9 +91,10 @@ class Trace:
 
     def enter(self, phase: Phase) -> None:
         """The time from now on belongs to `phase`. Nothing happens once the call has ended."""
-        if self._monotonic is None:
+        monotonic = self._monotonic  # once: another thread may end the call meanwhile
+        if monotonic is None:
             return
-        now = self._monotonic()
+        now = monotonic()
         totals = self._totals
         totals[self._phase] = totals.get(self._phase, 0.0) + now - self._since
         self._phase = phase

@@ -40,6 +40,7 @@ class Limits:
         self._content_seen = False
         self._first_token_by = float("inf")
         self._idle_left = patience.idle or float("inf")
+        self._tail_left = float("inf")
         self._unsubscribe = patience.cancel.on_cancel(self._cancelled)
 
     def _cancelled(self) -> None:
@@ -68,26 +69,32 @@ class Limits:
         """Set the limit for one read of a stream; answers the present moment."""
         now = self.guard.now()
         if self.winding_down:
-            return now
-        if self._content_seen:
+            self._until(now + self._tail_left, "winding_down")
+        elif self._content_seen:
             self._until(now + self._idle_left, "idle")
         return now
 
     def after_read(self, began: float) -> None:
-        """What was waited counts against the idle limit; the program's own time until the next read does not."""
-        if self._content_seen and not self.winding_down:
+        """What was waited counts against the limit; the program's own time until the next read does not."""
+        if self.winding_down:
+            self._tail_left -= self.guard.now() - began
+        elif self._content_seen:
             self._idle_left -= self.guard.now() - began
-            self.guard.until(self.deadline, "deadline")
+        else:
+            return
+        self.guard.until(self.deadline, "deadline")
 
     def content_seen(self) -> None:
         """Content has come: the idle clock begins anew."""
-        self._content_seen = True
+        if not self._content_seen:
+            self._content_seen = True
+            self.guard.until(self.deadline, "deadline")  # the first token's limit has done its work
         self._idle_left = self._patience.idle or float("inf")
 
     def wind_down(self, seconds: float) -> None:
-        """Only `seconds` are left, and an end is no failure any more."""
+        """Only `seconds` of waiting are left at most, and an end is no failure any more."""
         self.winding_down = True
-        self._until(self.guard.now() + seconds, "winding_down")
+        self._tail_left = min(self._tail_left, seconds)
 
     def finish(self) -> None:
         """The exchange is over: nothing ends it any more."""

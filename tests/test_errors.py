@@ -10,7 +10,7 @@ import re
 import pytest
 
 from tidegate import errors
-from tidegate.chat.timeline import Attempt
+from tidegate.attempts import Attempt
 from tidegate.errors import CallError, ConfigError, RateLimited, StreamInterrupted, TidegateError
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, TidegateError)]

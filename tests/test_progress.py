@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import tidegate
 from support.fault_server import FaultServer, Gate, json_reply
 from support.openai_wire import completion
 from support.shell import Terminal, environment
-
-import tidegate
 from tidegate.chat.reply import Completion
 from tidegate.progress import _Tally, clock, money, progress_bar
 
@@ -48,7 +48,10 @@ def text_of(total: int | None, *done: Completion | None, width: int = 100, secon
 
 
 def test_it_says_what_is_done_how_fast_what_failed_what_it_cost_and_how_long() -> None:
-    assert text_of(8, PRICED, PRICED, None, PRICED) == f"4/8  {'━' * 15}{'┄' * 15}  1.0/s  1 failed  $0.0038  0:04  0:04 left"
+    assert (
+        text_of(8, PRICED, PRICED, None, PRICED)
+        == f"4/8  {'━' * 15}{'┄' * 15}  1.0/s  1 failed  $0.0038  0:04  0:04 left"
+    )
     assert text_of(1, PRICED) == f"1/1  {'━' * 30}  0.2/s  $0.0013  0:04"
     assert text_of(None, PRICED, PRICED) == "2 done  0.5/s  $0.0025  0:04"
     assert text_of(0) == f"0/0  {'━' * 30}  0:04"
@@ -97,7 +100,9 @@ def test_standard_output_that_is_no_terminal_gets_the_printed_lines_and_nothing_
 
 
 def test_without_a_terminal_there_is_none() -> None:
-    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, env=environment(), check=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, env=environment(), check=True, text=True
+    )
     assert (ended.stdout, ended.stderr) == ("first line\nrest after\n", "warning\n")
 
 
@@ -125,7 +130,7 @@ def test_in_a_notebook_one_output_is_written_anew(monkeypatch: pytest.MonkeyPatc
     drawn: list[tuple[str, str]] = []
 
     class Handle:
-        def update(self, data: dict[str, str], *, raw: bool) -> None:
+        def update(self, data: dict[str, str], *, raw: bool) -> None:  # noqa: ARG002 (as the real one)
             drawn.append(("again", data["text/plain"]))
 
     def display(data: dict[str, str], *, raw: bool, display_id: bool) -> Handle:
@@ -150,7 +155,9 @@ def test_an_outcome_counts_when_it_is_there_however_late_it_is_taken(monkeypatch
     monkeypatch.setattr(sys, "stderr", screen := Screen())
     gate = threading.Event()
     with FaultServer() as server:
-        server.on(lambda request: (*([Gate(gate)] if "slow" in request.body.decode() else []), *json_reply(completion("x"))))
+        server.on(
+            lambda request: (*([Gate(gate)] if "slow" in request.body.decode() else []), *json_reply(completion("x")))
+        )
         client = tidegate.Client("openai/gpt-4o-mini", base_url=server.base_url, api_key="sk-x")
         outcomes = client.map(["slow", "a", "b"], workers=3, progress=True)
         first = threading.Thread(target=lambda: next(outcomes))

@@ -8,6 +8,7 @@ import pytest
 
 import tidegate
 from tidegate.errors import ConfigError
+from tidegate.options import SecretStr
 from tidegate.settings import ClientSettings, load_settings
 
 FILE = """
@@ -67,14 +68,14 @@ def test_a_client_is_the_same_from_a_file_and_from_arguments(file: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"timeout": 0}, r"`ClientSettings\(timeout=…\)`: input should be greater than 0"),
+        ({"timeout": 0}, r"`Client\(timeout=…\)`: input should be greater than 0"),
         ({"timeout": -1}, "greater than 0"),
         ({"timeout": float("nan")}, "timeout"),
         ({"timeout": float("inf")}, "finite"),
         ({"timeout": "soon"}, "valid number"),
         ({"workers": 0}, "workers"),
-        ({"retry": {"attempts": 0}}, r"retry\.attempts"),
-        ({"retry": {"atempts": 2}}, "no option `retry.atempts`"),
+        ({"retry": {"attempts": 0}}, r"`Client\(retry=…\)`: `Retry\(attempts=…\)`: input should be greater than 0"),
+        ({"retry": {"atempts": 2}}, "`Retry` has no option `atempts`; did you mean `attempts`"),
         ({"tiemout": 2}, "no option `tiemout`; did you mean `timeout`"),
         ({"proxy": 7}, "proxy"),
     ],
@@ -84,9 +85,20 @@ def test_a_wrong_setting_is_named(arguments: dict[str, object], says: str) -> No
         load_settings(arguments, environ={})
 
 
+def test_a_wrong_setting_says_where_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text("timeout = -1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"`Client\(timeout=…\)`.*\(in the file `.*t\.toml`\)"):
+        load_settings({}, file=path, environ={})
+    with pytest.raises(ConfigError, match=r"`Client\(timeout=…\)`.*\(in the environment, as `TIDEGATE_…`\)"):
+        load_settings({}, environ={"TIDEGATE_TIMEOUT": "soon"})
+    with pytest.raises(ConfigError, match=r"greater than 0$"):
+        load_settings({"timeout": 0}, file=None, environ={"TIDEGATE_WORKERS": "2"})
+
+
 def test_options_refuse_an_unknown_name_and_a_change() -> None:
     with pytest.raises(ConfigError, match="`Retry` has no option `attempt`; did you mean `attempts`"):
-        tidegate.Retry(attempt=2)
+        tidegate.Retry(attempt=2)  # type: ignore[call-arg]
     with pytest.raises(Exception, match="frozen"):
         tidegate.Retry().attempts = 2
 
@@ -113,7 +125,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_secret_is_not_shown_when_it_is_wrong_or_printed() -> None:
-    assert "sk-canary" not in repr(ClientSettings(api_key="sk-canary"))
+    assert "sk-canary" not in repr(ClientSettings(api_key=SecretStr("sk-canary")))
     with pytest.raises(ConfigError) as caught:
         load_settings({"api_key": ["sk-canary"]}, environ={})
     assert "sk-canary" not in str(caught.value)

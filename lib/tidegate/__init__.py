@@ -5,56 +5,123 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tidegate.chat.messages import Image, Message, Text
-    from tidegate.chat.reply import Attempt, Chunk, Completion, Stream
-    from tidegate.chat.timeline import Timeline
-    from tidegate.chat.tools import Tool, ToolCall
-    from tidegate.chat.usage import Usage
-    from tidegate.client import Client
-    from tidegate.clock import CancelToken
-    from tidegate.dispatch import Timeouts
+if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
+    from tidegate.attempts import Attempt as Attempt
+    from tidegate.chat.messages import Image as Image
+    from tidegate.chat.messages import Message as Message
+    from tidegate.chat.messages import Text as Text
+    from tidegate.chat.reply import Chunk as Chunk
+    from tidegate.chat.reply import Completion as Completion
+    from tidegate.chat.reply import Stream as Stream
+    from tidegate.chat.timeline import Timeline as Timeline
+    from tidegate.chat.tools import Tool as Tool
+    from tidegate.chat.tools import ToolCall as ToolCall
+    from tidegate.chat.usage import Usage as Usage
+    from tidegate.client import Client as Client
+    from tidegate.clock import CancelToken as CancelToken
+    from tidegate.dispatch import Timeouts as Timeouts
     from tidegate.errors import (
-        AuthenticationFailed,
-        BadRequest,
-        CallError,
-        Cancelled,
-        ConfigError,
-        Conflict,
-        ConnectFailed,
-        ConnectionLost,
-        ContentFiltered,
-        ContextLengthExceeded,
-        DeadlineExceeded,
-        FirstTokenTimeout,
-        IdleTimeout,
-        MalformedEvent,
-        MalformedResponse,
-        ModelNotFound,
-        Overloaded,
-        PayloadTooLarge,
-        PermissionDenied,
-        ProtocolError,
-        ProviderError,
-        ProviderUnavailable,
-        QuotaExhausted,
-        RateLimited,
-        ResponseTooLarge,
-        StreamInterrupted,
-        StreamUnfinished,
-        TidegateError,
-        TLSFailed,
-        TransportError,
-        TruncatedStream,
+        AuthenticationFailed as AuthenticationFailed,
     )
-    from tidegate.outcomes import Outcome
-    from tidegate.policies.retry import Retry
-    from tidegate.reporting.metrics import Metrics
-    from tidegate.version import __version__
+    from tidegate.errors import (
+        BadRequest as BadRequest,
+    )
+    from tidegate.errors import (
+        CallError as CallError,
+    )
+    from tidegate.errors import (
+        Cancelled as Cancelled,
+    )
+    from tidegate.errors import (
+        ConfigError as ConfigError,
+    )
+    from tidegate.errors import (
+        Conflict as Conflict,
+    )
+    from tidegate.errors import (
+        ConnectFailed as ConnectFailed,
+    )
+    from tidegate.errors import (
+        ConnectionLost as ConnectionLost,
+    )
+    from tidegate.errors import (
+        ContentFiltered as ContentFiltered,
+    )
+    from tidegate.errors import (
+        ContextLengthExceeded as ContextLengthExceeded,
+    )
+    from tidegate.errors import (
+        DeadlineExceeded as DeadlineExceeded,
+    )
+    from tidegate.errors import (
+        FirstTokenTimeout as FirstTokenTimeout,
+    )
+    from tidegate.errors import (
+        IdleTimeout as IdleTimeout,
+    )
+    from tidegate.errors import (
+        MalformedEvent as MalformedEvent,
+    )
+    from tidegate.errors import (
+        MalformedResponse as MalformedResponse,
+    )
+    from tidegate.errors import (
+        ModelNotFound as ModelNotFound,
+    )
+    from tidegate.errors import (
+        Overloaded as Overloaded,
+    )
+    from tidegate.errors import (
+        PayloadTooLarge as PayloadTooLarge,
+    )
+    from tidegate.errors import (
+        PermissionDenied as PermissionDenied,
+    )
+    from tidegate.errors import (
+        ProtocolError as ProtocolError,
+    )
+    from tidegate.errors import (
+        ProviderError as ProviderError,
+    )
+    from tidegate.errors import (
+        ProviderUnavailable as ProviderUnavailable,
+    )
+    from tidegate.errors import (
+        QuotaExhausted as QuotaExhausted,
+    )
+    from tidegate.errors import (
+        RateLimited as RateLimited,
+    )
+    from tidegate.errors import (
+        ResponseTooLarge as ResponseTooLarge,
+    )
+    from tidegate.errors import (
+        StreamInterrupted as StreamInterrupted,
+    )
+    from tidegate.errors import (
+        StreamUnfinished as StreamUnfinished,
+    )
+    from tidegate.errors import (
+        TidegateError as TidegateError,
+    )
+    from tidegate.errors import (
+        TLSFailed as TLSFailed,
+    )
+    from tidegate.errors import (
+        TransportError as TransportError,
+    )
+    from tidegate.errors import (
+        TruncatedStream as TruncatedStream,
+    )
+    from tidegate.outcomes import Outcome as Outcome
+    from tidegate.policies.retry import Retry as Retry
+    from tidegate.reporting.metrics import Metrics as Metrics
+    from tidegate.version import __version__ as __version__
 
 _HOMES = {
     "tidegate.chat.messages": ("Image", "Message", "Text"),
-    "tidegate.chat.reply": ("Attempt", "Chunk", "Completion", "Stream"),
+    "tidegate.attempts": ("Attempt",),
+    "tidegate.chat.reply": ("Chunk", "Completion", "Stream"),
     "tidegate.chat.timeline": ("Timeline",),
     "tidegate.chat.tools": ("Tool", "ToolCall"),
     "tidegate.chat.usage": ("Usage",),

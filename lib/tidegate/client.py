@@ -243,8 +243,9 @@ class Client:
         self, prompts: Iterable[Prompt], workers: int, options: CallOptions, *, ordered: bool, progress: bool
     ) -> Iterator[Outcome]:
         cancel = CancelToken()
-        untie = _tie(cancel, options.pop("cancel", None))
-        ask = functools.partial(self.complete, cancel=cancel, **options)
+        untie = _tie(cancel, options.get("cancel"))
+        options["cancel"] = cancel
+        ask = functools.partial(self.complete, **options)
         total = len(prompts) if progress and isinstance(prompts, Sequence) else None
         try:
             with progress_bar(total, visible=progress) as bar:

@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from decimal import Decimal
 
-from tidegate.chat.reply import Attempt, Chunk, Completion, Ending, Reply, Stream
+from tidegate.attempts import Attempt
+from tidegate.chat.reply import Chunk, Completion, Ending, Reply, Stream
 from tidegate.chat.usage import Usage
 from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.errors import CallError, Cancelled, DeadlineExceeded, StreamInterrupted, TruncatedStream

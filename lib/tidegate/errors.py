@@ -42,10 +42,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
-if TYPE_CHECKING:
-    from tidegate.chat.reply import Attempt
+from tidegate.attempts import Attempt
 
 BODY_LIMIT = 8 * 1024
 """Characters of a provider's error body that an error keeps."""

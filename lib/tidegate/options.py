@@ -5,7 +5,7 @@ pydantic is imported here and nowhere else below the parsers, so that its errors
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -26,6 +26,9 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 class Options(BaseModel):
     """Keyword-only, immutable options. An unknown or wrong field raises `ConfigError` naming it."""
 
+    spoken_name: ClassVar[str | None] = None
+    """How an error calls these options, where that is not the name of the class."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
 
     def __init__(self, **fields: Any) -> None:
@@ -40,9 +43,10 @@ class Options(BaseModel):
 
 def _explain(owner: type[Options], error: ValidationError) -> str:
     """One line that names the first wrong field, without repeating its value (it may be a secret)."""
+    name = owner.spoken_name or owner.__name__
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "value"
     if first["type"] == "extra_forbidden":
-        return f"`{owner.__name__}` has no option `{field}`{nearest(field, owner.model_fields)}"
+        return f"`{name}` has no option `{field}`{nearest(field, owner.model_fields)}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"`{owner.__name__}({field}=…)`: {message[:1].lower()}{message[1:]}"
+    return f"`{name}({field}=…)`: {message[:1].lower()}{message[1:]}"

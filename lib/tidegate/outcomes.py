@@ -76,7 +76,7 @@ def outcomes(
                 continue
             yield line.take()
         if problem is not None:
-            raise problem
+            raise problem  # noqa: TRY301 (what was begun is ended here too)
     except BaseException:  # also Ctrl-C while an outcome is waited for, and an early end of the loop
         cancel.cancel()
         raise

@@ -6,7 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tidegate.dispatch import Timeouts
 from tidegate.errors import ConfigError, nearest
@@ -22,6 +22,8 @@ class ClientSettings(Options):
     Each field may stand in the environment as `TIDEGATE_<FIELD>`, a field of a field as `TIDEGATE_<FIELD>__<FIELD>`,
     such as `TIDEGATE_RETRY__ATTEMPTS=2`.
     """
+
+    spoken_name: ClassVar[str | None] = "Client"
 
     model: str | None = None
     api_key: SecretStr | None = None
@@ -43,11 +45,28 @@ def load_settings(
     environ: Mapping[str, str] = os.environ,
 ) -> ClientSettings:
     """Put the sources together and check the result once. Raises `ConfigError` naming the field and its source."""
+    sources = {
+        f"in the file `{file}`": _from_file(file, profile),
+        f"in the environment, as `{PREFIX}…`": _from_environment(environ),
+        "": arguments,
+    }
     merged: dict[str, Any] = {}
-    for source in (_from_file(file, profile), _from_environment(environ), arguments):
+    for place, source in sources.items():
+        _check(source, place)
         for name, value in source.items():
             merged[name] = _over(merged.get(name), value)
     return ClientSettings(**merged)
+
+
+def _check(source: Mapping[str, Any], place: str) -> None:
+    """Refuse what is wrong in one source, and say which: all together, nobody could tell whose it was."""
+    try:
+        ClientSettings(**source)
+    except ConfigError as error:
+        problem = f"{error} ({place})" if place else str(error)
+    else:
+        return
+    raise ConfigError(problem)
 
 
 def _over(known: object, value: object) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple, TextIO
 
@@ -109,55 +108,3 @@ def _text(cell: Cell) -> Any:  # noqa: ANN401 (rich's Text)
     from rich.text import Text  # noqa: PLC0415 (see above)
 
     return Text(harmless(cell.text), style=cell.style, overflow="fold")
-
-
-def cells(text: str) -> int:
-    """How many cells of a line `text` takes: wide characters two, combining marks none."""
-    return sum(cluster_cells(cluster) for cluster in clusters(text))
-
-
-def fitted(text: str, room: int) -> str:
-    """As much of `text` as fits `room` cells, with a mark where it is cut."""
-    if cells(text) <= room:
-        return text
-    kept = ""
-    for cluster in clusters(text):
-        if cells(kept + cluster) >= room:
-            break
-        kept += cluster
-    return f"{kept}…"
-
-
-def clusters(text: str) -> list[str]:
-    """`text` in pieces that a reader takes for one character: what combines stays with what it combines with."""
-    found: list[str] = []
-    for character in text:
-        if found and _continues(found[-1], character):
-            found[-1] += character
-        else:
-            found.append(character)
-    return found
-
-
-def cluster_cells(cluster: str) -> int:
-    """How many cells one cluster takes."""
-    if _is_flag_half(cluster[0]):
-        return min(2, len(cluster))
-    if unicodedata.east_asian_width(cluster[0]) in "WF" or "\ufe0f" in cluster:
-        return 2
-    return 0 if _is_mark(cluster[0]) else 1
-
-
-def _continues(cluster: str, character: str) -> bool:
-    """Whether `character` belongs to the cluster before it."""
-    if _is_mark(character) or cluster[-1] == "\u200d" or "\U0001f3fb" <= character <= "\U0001f3ff":
-        return True
-    return len(cluster) == 1 and _is_flag_half(cluster) and _is_flag_half(character)
-
-
-def _is_mark(character: str) -> bool:
-    return character > "\u02ff" and unicodedata.category(character) in ("Mn", "Me", "Mc", "Cf")
-
-
-def _is_flag_half(character: str) -> bool:
-    return "\U0001f1e6" <= character <= "\U0001f1ff"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
 from support.fault_server import FaultServer
 from support.shell import KEY
 

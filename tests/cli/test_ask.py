@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from llmock.testing import LLMockServer
+
 from support.fault_server import FaultServer, Gate, Reset, error, json_reply, sse
 from support.openai_wire import completion, error_body, stream_events
 from support.shell import KEY, SECONDS, command, environment, run, start
-
 from tidegate.cli.main import main
 
 
@@ -46,7 +46,9 @@ def test_the_question_is_the_argument_and_below_it_standard_input(server: FaultS
     assert request.json["max_completion_tokens"] == 9
 
 
-def test_an_answer_that_ends_its_own_line_gets_no_second_end(server: FaultServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_answer_that_ends_its_own_line_gets_no_second_end(
+    server: FaultServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.always(sse(stream_events(["one\ntwo\n"])))
     assert main(["ask", "x"]) == 0
     assert capsys.readouterr().out == "one\ntwo\n"
@@ -85,7 +87,9 @@ def test_what_came_before_a_failure_stays_and_the_failure_is_one_line(server: Fa
     assert ended.stderr.count("\n") == 1
 
 
-def test_a_failure_as_json_is_an_object_and_holds_no_key(server: FaultServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_as_json_is_an_object_and_holds_no_key(
+    server: FaultServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     body = error_body("invalid_request_error", "invalid_api_key", f"Incorrect API key provided: {KEY}.")
     server.always(json_reply(body, 401))
     assert main(["ask", "x", "--json"]) == 1

@@ -7,11 +7,11 @@ import json
 import sys
 
 import pytest
+
 from support.fault_server import FaultServer, RecordedRequest, Reset, error, sse
 from support.fault_server import Step as ServerStep
 from support.openai_wire import stream_events
 from support.shell import KEY, run
-
 from tidegate.cli.main import main
 
 

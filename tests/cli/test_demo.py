@@ -6,11 +6,11 @@ import json
 import re
 
 import pytest
+
 from support.fault_server import FaultServer, RecordedRequest, error, sse
 from support.fault_server import Step as ServerStep
 from support.openai_wire import stream_events
 from support.shell import Terminal, command, run
-
 from tidegate.cli.demo import COUNTRIES
 from tidegate.cli.main import main
 

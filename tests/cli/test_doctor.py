@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.fault_server import FaultServer, error, refused, stall_before_headers
 from support.shell import KEY, run
-
 from tidegate.cli.findings import EXTRAS, NEEDED
 from tidegate.cli.main import main
 from tidegate.providers import embedded
@@ -51,7 +51,9 @@ def test_it_says_what_is_there_and_what_would_be_asked(server: FaultServer) -> N
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.search(r"openai +✓ OPENAI_API_KEY +✓ HTTP 401, \d+ ms +http://127", ended.stdout)
     assert re.search(r"needed by all  genai-prices [0-9.]+, ", ended.stdout)
-    assert ended.stdout.endswith("openai/gpt-4o-mini is asked by default (OPENAI_API_KEY is the first key that is set)\n")
+    assert ended.stdout.endswith(
+        "openai/gpt-4o-mini is asked by default (OPENAI_API_KEY is the first key that is set)\n"
+    )
 
 
 def test_an_address_is_asked_without_the_key_and_any_status_is_an_answer(

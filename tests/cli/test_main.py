@@ -7,10 +7,10 @@ import subprocess
 from typing import Any
 
 import pytest
+
 from support.fault_server import FaultServer, sse
 from support.openai_wire import stream_events
 from support.shell import command, environment, run
-
 from tidegate.cli import ask
 from tidegate.cli.main import COMMANDS, main
 from tidegate.version import __version__
@@ -44,10 +44,12 @@ def test_a_command_that_is_none_is_answered_with_the_nearest(capsys: pytest.Capt
     assert shown.err.startswith("tidegate: there is no command `modles`; did you mean `models`?")
 
 
-def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_package_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     real = builtins.__import__
 
-    def without_rich(name: str, *rest: Any) -> Any:
+    def without_rich(name: str, *rest: Any) -> Any:  # noqa: ANN401 (as the real one)
         if name.partition(".")[0] == "rich":
             raise ModuleNotFoundError("No module named 'rich'", name="rich")
         return real(name, *rest)
@@ -58,8 +60,11 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, cap
     assert shown.err == "tidegate: the package `rich` is missing: `pip install tidegate` brings what it needs\n"
 
 
+NOTHING: dict[str, int] = {}
+
+
 def test_a_mistake_of_our_own_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(ask, "run", lambda _: {}["lost"])
+    monkeypatch.setattr(ask, "run", lambda _: NOTHING["lost"])
     assert main(["ask", "x"]) == 1
     shown = capsys.readouterr().err
     assert shown == "tidegate: a mistake in tidegate itself, KeyError: 'lost' (--debug shows where)\n"

@@ -6,8 +6,8 @@ import json
 from decimal import Decimal
 
 import pytest
-from support.shell import KEY
 
+from support.shell import KEY
 from tidegate.accounting.prices import listed_models
 from tidegate.cli.main import main
 from tidegate.providers.registry import LOCAL_MODEL, NAMES

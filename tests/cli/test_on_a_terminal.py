@@ -8,17 +8,17 @@ import sys
 import threading
 
 import pytest
-from support.fault_server import FaultServer, Gate, RecordedRequest, Reset, error, sse
+
+from support.fault_server import FaultServer, Gate, RecordedRequest, Reset, Step, error, sse
 from support.openai_wire import stream_events
 from support.shell import KEY, Terminal, command
-
+from tidegate.cli.cells import cells
 from tidegate.cli.options import TOY, open_client
 from tidegate.providers.registry import LOCAL_MODEL
-from tidegate.terminal import cells
 
 LONG = (
     "A tide gate lets water out freely and shuts by itself when the sea pushes back. "
-    "潮汐闸门是一种让水在一个方向自由流动的开口，当潮水反向时会自动关闭。 cafe\u0301 and https://example.com/an/address/that/is/long\n"
+    "潮汐闸门是一种让水在一个方向自由流动的开口，当潮水反向时会自动关闭。 cafe\u0301 and https://example.com/an/address/that/is/long\n"  # noqa: RUF001 (it is meant)
 )
 
 
@@ -31,7 +31,7 @@ def test_words_are_not_torn_and_no_line_is_too_long(server: FaultServer) -> None
     assert "".join(lines).replace(" ", "") == LONG.replace(" ", "").rstrip("\n")
     torn = {word for line in lines for word in line.split()} - {*LONG.split()}
     assert all(word > "\u2e80" for word in torn)  # only ideographs, which have no spaces between them
-    assert not any(line.startswith(("，", "。")) for line in lines)
+    assert not any(line.startswith(("，", "。")) for line in lines)  # noqa: RUF001 (it is meant)
 
 
 def test_an_answer_cannot_steer_the_terminal(server: FaultServer) -> None:
@@ -66,10 +66,10 @@ def test_a_chat_is_typed_stopped_and_left(server: FaultServer) -> None:
         "third": sse(stream_events(["whole"], usage=(7, 1))),
     }
 
-    def on(request: RecordedRequest) -> tuple[object, ...]:
+    def on(request: RecordedRequest) -> Step:
         return answers[request.json["messages"][-1]["content"]]
 
-    server.on(on)  # type: ignore[arg-type]
+    server.on(on)
     with Terminal(command("chat"), NO_COLOR="1") as terminal:
         terminal.expect("Ctrl-D leaves")
         terminal.type("first\r")
@@ -107,7 +107,10 @@ class Watched(io.StringIO):
     ],
 )
 def test_who_chose_nothing_is_told_that_a_toy_answers(
-    model: str | None, environment: dict[str, str], told: bool, monkeypatch: pytest.MonkeyPatch  # noqa: FBT001
+    model: str | None,
+    environment: dict[str, str],
+    told: bool,  # noqa: FBT001 (a column of the table)
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

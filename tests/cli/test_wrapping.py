@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tidegate.cli.cells import cells, clusters, fitted
 from tidegate.cli.wrapping import Paper
-from tidegate.terminal import cells, clusters
 
 WIDTH = 80  # of a terminal that does not say
 
@@ -93,3 +93,10 @@ def test_a_pipe_gets_the_text_as_it_came() -> None:
         assert pipe.getvalue().endswith(piece)
     paper.end()
     assert pipe.getvalue() == f"one  two\x1b[0m {'x' * 200}\n"
+
+
+def test_text_is_cut_between_what_a_reader_takes_for_characters() -> None:
+    assert fitted("short", 5) == "short"
+    assert fitted("longer", 5) == "long…"
+    assert fitted("潮潮潮", 5) == "潮潮…"
+    assert fitted("潮潮潮", 4) == "潮…"

@@ -16,7 +16,6 @@ from journeys.asking import KEY, MODEL, PATIENCE, UNBLOCKED, client_of, finish, 
 from support.fault_server import (
     FaultServer,
     Gate,
-    OnAccept,
     Repeat,
     Send,
     Stall,
@@ -33,10 +32,9 @@ from support.fault_server import (
 )
 from support.openai_wire import completion, stream_events
 from tidegate import (
-    CancelToken,
     Cancelled,
+    CancelToken,
     Client,
-    Completion,
     Retry,
     Stream,
     StreamInterrupted,
@@ -99,9 +97,7 @@ def test_T9_cancel_ends_a_call_that_waits(server: FaultServer, step: Step, watch
     server.always(step)
     token = CancelToken()
     with client_of(server, retry=Retry()) as client:
-        waiting = in_background(
-            lambda: client.complete("Hi", timeout=PATIENCE, cancel=token, stall_detection=watched)
-        )
+        waiting = in_background(lambda: client.complete("Hi", timeout=PATIENCE, cancel=token, stall_detection=watched))
         server.wait_until(lambda: len(server.requests) == 1)
         token.cancel()
         failure = waiting.result(PATIENCE)
@@ -258,7 +254,7 @@ def test_a_token_keeps_nothing_of_the_calls_that_ended(server: FaultServer) -> N
         assert not client._stopping._callbacks
 
 
-# close()
+# Ways to close
 
 
 def test_T9_close_from_another_thread_ends_a_reader(server: FaultServer) -> None:
@@ -356,7 +352,7 @@ def test_leaving_with_early_frees_the_connection(server: FaultServer) -> None:
 def test_an_error_in_the_with_block_frees_the_connection_and_passes(server: FaultServer) -> None:
     server.always(HALF_THEN_SILENCE)
     with client_of(server) as client:
-        with pytest.raises(ZeroDivisionError), client.stream("Hi", timeout=PATIENCE) as answer:
+        with pytest.raises(ZeroDivisionError), client.stream("Hi", timeout=PATIENCE) as answer:  # noqa: PT012
             next(answer)
             _ = 1 / 0
         connections_ended(server)
@@ -561,7 +557,7 @@ WORKS = {
 
 @pytest.mark.parametrize(("work", "step"), WORKS.values(), ids=WORKS)
 def test_T9_ctrl_c_ends_whatever_the_program_waits_for(server: FaultServer, work: str, step: Step) -> None:
-    """As a `KeyboardInterrupt` where the program waits; the call is counted, and no thread stays to hold the exit up."""
+    """As a `KeyboardInterrupt` where it waits; the call is counted, and no thread stays to hold the exit up."""
     server.always(step)
     with program(INTERRUPTED.format(work=work), server.base_url) as running:
         server.wait_until(lambda: len(server.requests) == 1, PATIENCE)
@@ -608,6 +604,3 @@ def test_a_cancelled_future_in_line_is_never_asked(server: FaultServer) -> None:
             queued.result(PATIENCE)
         client.close(cancel=True)
     assert len(server.requests) == 1
-
-
-assert OnAccept

@@ -39,7 +39,7 @@ from support.fault_server import (
     sse_event,
     stall_before_headers,
 )
-from support.openai_wire import chunk, completion, stream_events
+from support.openai_wire import completion, stream_events
 from tidegate import (
     CancelToken,
     Client,

@@ -32,7 +32,6 @@ from support.fault_server import (
     head,
     http_chunk,
     json_reply,
-    keepalive_comments,
     reply,
     sse,
     sse_event,
@@ -209,9 +208,7 @@ ENDINGS: dict[str, Step] = {
     "reset right after the finish reason": then(stream_events(["Hello"], usage=None), Reset()),
     "closed without the last chunk": then(stream_events(["Hello"]), Close()),
     "ended by the connection's end": sse(stream_events(["Hello"]), chunked=False, done=False),
-    "an end mark without its blank line": sse_raw(
-        b"".join(map(sse_event, stream_events(["Hello"]))), b"data: [DONE]"
-    ),
+    "an end mark without its blank line": sse_raw(b"".join(map(sse_event, stream_events(["Hello"]))), b"data: [DONE]"),
     "usage before the finish reason": sse(
         [*half("Hello"), chunk(usage=(5, 7)), chunk(finish_reason="stop")], done=False
     ),
@@ -319,7 +316,7 @@ def test_T6_a_stream_that_breaks_off_after_text_raises_with_what_there_was(
     server.always(step)
     with client_of(server, retry=AGAIN) as client:
         answer = ask_stream(client)
-        seen = []
+        seen: list[str] = []
         with pytest.raises(StreamInterrupted) as caught:
             seen.extend(piece.text for piece in iter(answer))
     failure = caught.value
@@ -595,7 +592,7 @@ def test_a_plain_answer_has_neither_clock(server: FaultServer) -> None:
         assert client.complete("Hi", timeout=PATIENCE).text == "Hello"
 
 
-# complete(stall_detection=True)
+# Stall detection
 
 
 def test_stall_detection_streams_underneath_and_answers_the_same(server: FaultServer) -> None:
@@ -609,9 +606,7 @@ def test_stall_detection_streams_underneath_and_answers_the_same(server: FaultSe
 
 
 @pytest.mark.parametrize(("step", "cause"), CUTS.values(), ids=CUTS)
-def test_stall_detection_asks_again_for_a_torn_answer(
-    server: FaultServer, step: Step, cause: type[CallError]
-) -> None:
+def test_stall_detection_asks_again_for_a_torn_answer(server: FaultServer, step: Step, cause: type[CallError]) -> None:
     server.script(step)
     server.always(sse(stream_events(["Hello"])))
     with client_of(server, retry=AGAIN) as client:
@@ -638,7 +633,7 @@ def test_stall_detection_books_the_stream_as_stream(server: FaultServer) -> None
     assert timeline.first_token < timeline.stream
 
 
-# recover="restart"
+# Restarts
 
 
 def test_a_restarted_stream_begins_anew_with_a_marked_chunk(server: FaultServer) -> None:
@@ -704,9 +699,12 @@ def test_a_restart_uses_no_more_attempts_than_allowed(server: FaultServer) -> No
 
 def test_a_restart_is_refused_where_the_failure_is_not_worth_it(server: FaultServer) -> None:
     server.always(sse([*half("one"), error_body("x", "content_filter")], done=False))
-    with client_of(server, retry=AGAIN) as client, ask_stream(client, recover="restart") as answer:
-        with pytest.raises(StreamInterrupted) as caught:
-            list(answer)
+    with (
+        client_of(server, retry=AGAIN) as client,
+        ask_stream(client, recover="restart") as answer,
+        pytest.raises(StreamInterrupted) as caught,
+    ):
+        list(answer)
     assert isinstance(caught.value.__cause__, ContentFiltered)
     assert len(server.requests) == 1
 
@@ -731,9 +729,12 @@ def test_a_restart_after_which_the_host_answers_in_one_piece_is_whole(server: Fa
 
 def test_without_retries_a_restart_is_as_good_as_none(server: FaultServer) -> None:
     server.always(then(half("one"), Reset()))
-    with client_of(server, retry=None) as client, ask_stream(client, recover="restart") as answer:
-        with pytest.raises(StreamInterrupted):
-            list(answer)
+    with (
+        client_of(server, retry=None) as client,
+        ask_stream(client, recover="restart") as answer,
+        pytest.raises(StreamInterrupted),
+    ):
+        list(answer)
     assert len(server.requests) == 1
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from support.fault_server import FaultServer, error, json_reply
-from support.openai_wire import completion
 
 import tidegate
+from support.fault_server import FaultServer, error, json_reply
+from support.openai_wire import completion
 from tidegate.pipeline.events import AttemptEnded, CallEnded, Event, RetryScheduled
 
 
@@ -19,11 +20,11 @@ def server() -> Iterator[FaultServer]:
         yield server
 
 
-def _client(server: FaultServer, **arguments: object) -> tidegate.Client:
+def _client(server: FaultServer, **arguments: Any) -> tidegate.Client:
     retry = tidegate.Retry(attempts=2, first=0.001)
     return tidegate.Client(
         "openai/gpt-4o-mini", base_url=server.base_url, api_key="sk-test-key", retry=retry, **arguments
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_a_retry_is_logged_at_info_and_a_success_at_debug(

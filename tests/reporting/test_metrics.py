@@ -8,10 +8,10 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fault_server import FaultServer, error, json_reply, sse
-from support.openai_wire import completion, stream_events
 
 import tidegate
+from support.fault_server import FaultServer, error, json_reply, sse
+from support.openai_wire import completion, stream_events
 from tidegate.reporting.metrics import WINDOW, percentile
 
 

@@ -17,7 +17,6 @@ import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import tidegate
@@ -119,7 +118,8 @@ class Terminal:
         try:
             data = os.read(self._master, 65536)
         except OSError as error:
-            assert error.errno == errno.EIO  # the other side is closed
+            if error.errno != errno.EIO:  # which says that the other side is closed
+                raise
             return False
         self.raw += data.decode(errors="replace")
         return bool(data)
@@ -127,7 +127,7 @@ class Terminal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 from tidegate.abandoned import close_later, watch_for_dropped
-from tidegate.chat.timeline import Attempt, Timeline, Trace
+from tidegate.attempts import Attempt
+from tidegate.chat.timeline import Timeline, Trace
 from tidegate.errors import CallError, Cancelled, StreamUnfinished
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from tidegate.chat.tools import ToolCall
     from tidegate.chat.usage import Usage
-
-__all__ = ["Attempt", "Chunk", "ChunkSource", "Completion", "Ending", "Reply", "Stream", "Timeline"]
 
 _WHOLE = frozenset({"stop", "tool_calls"})
 _CUT = frozenset({"length", "content_filter"})

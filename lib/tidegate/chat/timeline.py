@@ -1,10 +1,12 @@
-"""Where the time of a call went, and what was tried."""
+"""Where the time of a call went."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Literal
+
+from tidegate.attempts import Attempt
 
 Phase = Literal["queue", "limiter", "connect", "first_token", "stream", "consumer", "backoff", "own"]
 
@@ -38,26 +40,6 @@ class Timeline:
     def __str__(self) -> str:
         parts = [f"{f.name} {getattr(self, f.name):.3f}" for f in fields(self) if getattr(self, f.name) >= 0.0005]
         return f"{self.total:.3f} s ({', '.join(parts)})" if parts else f"{self.total:.3f} s"
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One request that left for a provider, or tried to."""
-
-    number: int
-    """1 for the first of a call."""
-    provider: str
-    model: str
-    duration: float
-    """Seconds until its answer was whole or it failed."""
-    outcome: str
-    """`ok`, or the name of the error class."""
-    status: int | None = None
-    """HTTP status of a refusal."""
-    retry_after: float | None = None
-    """Seconds that the provider asked to wait."""
-    request_id: str | None = None
-    """The provider's id of the request."""
 
 
 class Trace:

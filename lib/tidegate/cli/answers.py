@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TextIO
 
-from tidegate.chat.reply import Attempt, Completion, Stream
+from tidegate.attempts import Attempt
+from tidegate.chat.reply import Completion, Stream
 from tidegate.chat.timeline import Timeline
 from tidegate.chat.usage import Usage
 from tidegate.cli.remarks import explained, remark, whisper

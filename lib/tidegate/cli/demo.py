@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tidegate.chat.reply import Completion
 from tidegate.cli.answers import print_json, show
+from tidegate.cli.cells import fitted
 from tidegate.cli.options import add_output_options
 from tidegate.cli.remarks import explained
 from tidegate.cli.wrapping import write_line
@@ -20,7 +21,7 @@ from tidegate.progress import money
 from tidegate.providers import embedded
 from tidegate.providers.registry import LOCAL_MODEL
 from tidegate.reporting.metrics import Metrics
-from tidegate.terminal import Column, columns, fitted, painted, show_table
+from tidegate.terminal import Column, columns, painted, show_table
 
 LIVE = "Tell the story of a gate by the sea, in two sentences."
 LIVE_TOKENS = 60

@@ -5,7 +5,8 @@ from __future__ import annotations
 import unicodedata
 from typing import TextIO
 
-from tidegate.terminal import cluster_cells, clusters, columns, harmless
+from tidegate.cli.cells import cells, clusters
+from tidegate.terminal import columns, harmless
 
 TAB = 8
 """Cells from one tab stop to the next."""
@@ -79,19 +80,19 @@ class Paper:
             return False
         if clusters(tail + character)[-1] != character or unicodedata.category(character) in ("Po", "Pe", "Pf"):
             return False
-        return cluster_cells(character) == 2 or cluster_cells(clusters(tail)[-1]) == 2
+        return cells(character) == 2 or cells(clusters(tail)[-1]) == 2
 
     def _release(self) -> None:
         """Write the word that is whole now: on this line if it fits, else on the next."""
         if not self._word:
             return
         room = columns(self._stream)
-        cells = [cluster_cells(cluster) for cluster in clusters(self._word)]
-        if self._at and self._at + self._gap + sum(cells) > room:
+        widths = [cells(cluster) for cluster in clusters(self._word)]
+        if self._at and self._at + self._gap + sum(widths) > room:
             self._put("\n")
             self._gap = self._at = 0
         self._put(" " * self._gap + self._word)
         self._at += self._gap
-        for width in cells:  # a word that is longer than a line is broken by the terminal itself
+        for width in widths:  # a word that is longer than a line is broken by the terminal itself
             self._at = self._at + width if self._at + width <= room else width
         self._word, self._gap = "", 0

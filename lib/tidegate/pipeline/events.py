@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tidegate.chat.reply import Attempt, Completion
+    from tidegate.attempts import Attempt
+    from tidegate.chat.reply import Completion
     from tidegate.errors import CallError
     from tidegate.pipeline.call import Call
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
@@ -52,8 +52,8 @@ class _Adapter(requests.adapters.HTTPAdapter):
         """The pool of kept connections to this address, made as `send` makes it: proxy, certificates and all."""
         request = requests.Request("POST", url).prepare()
         pool = self.get_connection_with_tls_context(request, verify, proxies=proxies)
-        self.cert_verify(pool, url, verify, None)  # type: ignore[no-untyped-call]
-        return cast("urllib3.HTTPConnectionPool", pool)
+        self.cert_verify(pool, url, verify, None)
+        return pool
 
 
 class SessionTransport:

@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "policies providers reporting",
         "dispatch",
         "settings terminal",
-        "assembly outcomes progress",
+        "assembly outcomes progress workers",
         "client testing",
         "cli",
         "__init__ __main__",

@@ -20,7 +20,7 @@ from support.shell import Terminal, environment
 from tidegate.chat.reply import Completion
 from tidegate.progress import _Tally, clock, money, progress_bar
 
-PRICED = Completion("x", "openai", "m", cost=Decimal("0.00125"))
+PRICED = Completion("x", "openai", "m", cost=Decimal("0.00126"))
 UNPRICED = Completion("x", "openai", "m")
 
 PROGRAM = """

@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, cast
 
@@ -29,6 +29,7 @@ from tidegate.policies.retry import Retry
 from tidegate.progress import progress_bar
 from tidegate.reporting.metrics import Metrics
 from tidegate.settings import ClientSettings, load_settings
+from tidegate.workers import Workers
 
 
 class _Unset:
@@ -133,7 +134,7 @@ class Client:
     def _renew(self) -> None:
         """What threads hold: made anew in a forked child."""
         self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers: Workers | None = None
         self._stopping = CancelToken()
         self._id_prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)  # its `next` is atomic
@@ -209,10 +210,14 @@ class Client:
         The deadline begins now: waiting for a free thread counts.
         """
         call, unlink = self._prepare(prompt, phase="queue", **options)
+        work = functools.partial(self._run_queued, call, unlink)
         with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._corridor.workers, thread_name_prefix="tidegate")
-            return self._pool.submit(self._run_queued, call, unlink)
+            self._check_open()
+            if self._workers is None:
+                self._workers = Workers(self._corridor.workers)
+            future = self._workers.submit(work, call.deadline, call.cancel)
+        future.add_done_callback(lambda _: unlink())  # also when it was cancelled before its work began
+        return future
 
     def _run_queued(self, call: Call, unlink: Callable[[], None]) -> Completion:
         call.trace.enter("own")
@@ -270,9 +275,9 @@ class Client:
         if cancel:
             self._stopping.cancel()
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True, cancel_futures=cancel)
+            workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.close(cancel=cancel)
         self._corridor.transport.close()
 
     def _prepare(

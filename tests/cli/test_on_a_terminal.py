@@ -71,17 +71,17 @@ def test_a_chat_is_typed_stopped_and_left(server: FaultServer) -> None:
 
     server.on(on)
     with Terminal(command("chat"), NO_COLOR="1") as terminal:
-        terminal.expect("Ctrl-D leaves")
+        terminal.expect("Ctrl-D leaves", "\n>")
         terminal.type("first\r")
         terminal.expect("half an")
         terminal.interrupt()
-        terminal.expect("stopped")
+        terminal.expect("stopped", "\n>")
         terminal.type("second\r")
-        terminal.expect("broke off")
+        terminal.expect("broke off", "\n>")
         terminal.type("third\r")
-        terminal.expect("whole")
+        terminal.expect("whole", "\n>")
         terminal.type("/cost\r")
-        terminal.expect("7 tokens in, 1 out")
+        terminal.expect("7 tokens in, 1 out", "\n>")
         terminal.type("\x04")
         assert terminal.end() == 0
     assert [turn["content"] for turn in server.requests[-1].json["messages"]] == [

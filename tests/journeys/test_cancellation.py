@@ -570,19 +570,19 @@ def test_T9_ctrl_c_ends_whatever_the_program_waits_for(server: FaultServer, work
 
 
 LOOP = """
-import sys, tidegate
+import sys, time, tidegate
 client = tidegate.Client("openai/gpt-4o-mini", base_url=sys.argv[1], api_key="sk-test-canary-0123456789abcdef")
 for outcome in client.map((f"{number}" for number in range(1000)), workers=2, timeout=None):
     print("one", flush=True)
-    input()
+    time.sleep(600)
 """
 
 
 def test_ctrl_c_in_the_body_of_a_map_loop_ends_the_program(server: FaultServer) -> None:
     """What is in flight and in line is given up: nobody is left to take it."""
-    server.script(json_reply(completion("Hello")))
-    server.always(stall_before_headers())
-    with program(LOOP.replace("input()", "__import__('time').sleep(600)"), server.base_url) as running:
+    hello, nothing = json_reply(completion("Hello")), stall_before_headers()
+    server.on(lambda request: hello if request.json["messages"][-1]["content"] == "0" else nothing)
+    with program(LOOP, server.base_url) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "one\n"
         asked = len(server.requests)

@@ -90,10 +90,14 @@ class Terminal:
         """What came, without colours and cursor movements."""
         return _ESCAPES.sub("", self.raw).replace("\r\n", "\n")
 
-    def expect(self, wanted: str) -> None:
-        """Wait until this has come."""
+    def expect(self, *wanted: str) -> None:
+        """Wait until these have come, one after the other.
+
+        A key that is pressed while no prompt reads keys goes to the terminal's line instead: wait for the prompt.
+        """
         give_up = time.monotonic() + SECONDS
-        while wanted not in self.text:
+        pattern = re.compile(".*".join(map(re.escape, wanted)), re.DOTALL)
+        while not pattern.search(self.text):
             assert self._read(give_up), f"{wanted!r} never came: {self.raw!r}"
 
     def type(self, text: str) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 NEEDED = (
     "genai-prices", "jiter", "openai", "orjson", "platformdirs", "prompt_toolkit", "pybreaker", "pydantic", "pykka",
-    "pyrate-limiter", "requests", "rich", "sqlalchemy", "sseclient-py", "tiktoken", "urllib3",
+    "pyrate-limiter", "requests", "rich", "sqlalchemy", "sseclient-py", "tiktoken", "urllib3", "wcwidth",
 )  # fmt: skip
 """What pyproject.toml asks for; a test compares the two."""
 

@@ -158,7 +158,9 @@ class SessionTransport:
     def close(self) -> None:
         """Close every kept connection. An exchange under way keeps its own until it ends."""
         self._session.close()
-        self._routes = {}
+        routes, self._routes = self._routes, {}
+        for pool, _ in routes.values():
+            pool.close()  # the session only forgets its pools: a response that still knows one would keep it open
 
 
 class _Headers(dict[str, str]):

@@ -38,11 +38,19 @@ def split_model(name: str, default_provider: str | None = None) -> tuple[str, st
         if not model:
             raise ConfigError(f"`{name}` names no model: write `{provider}/…`")
         return provider, model
+    if name in NAMES:
+        raise ConfigError(f"`{name}` is a provider: name a model of it, such as `{_example(name)}`")
     if default_provider is not None:
         return default_provider, name
     if not slash:
         raise ConfigError(f"`{name}` names no provider: write `provider/{name}` (providers: {', '.join(NAMES)})")
     raise ConfigError(f"unknown provider `{provider}`{nearest(provider, NAMES)} (providers: {', '.join(NAMES)})")
+
+
+def _example(provider: str) -> str:
+    if provider == local.NAME:
+        return LOCAL_MODEL
+    return f"{provider}/{HOSTS[provider].default_model or '…'}"
 
 
 def default_model(environ: Mapping[str, str] = os.environ) -> str:

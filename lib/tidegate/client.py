@@ -29,7 +29,7 @@ from tidegate.policies.retry import Retry
 from tidegate.progress import progress_bar
 from tidegate.reporting.metrics import Metrics
 from tidegate.settings import ClientSettings, load_settings
-from tidegate.workers import Workers
+from tidegate.workers import Workers, cancel_at_exit
 
 
 class _Unset:
@@ -136,6 +136,8 @@ class Client:
         self._lock = threading.Lock()
         self._workers: Workers | None = None
         self._stopping = CancelToken()
+        self._program_over = CancelToken()  # only for calls in the client's own threads: the program's may go on
+        cancel_at_exit(self._program_over)
         self._id_prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)  # its `next` is atomic
 
@@ -207,7 +209,8 @@ class Client:
     def submit(self, prompt: Prompt, **options: Unpack[CallOptions]) -> Future[Completion]:
         """`complete` in one of the client's threads. Wrong input raises here, anything later is in the future.
 
-        The deadline begins now: waiting for a free thread counts.
+        The deadline begins now: waiting for a free thread counts. A program that ends without waiting for the future
+        or for `close()` gives what is left 2 seconds, then cancels it.
         """
         call, unlink = self._prepare(prompt, phase="queue", **options)
         work = functools.partial(self._run_queued, call, unlink)
@@ -248,7 +251,7 @@ class Client:
         self, prompts: Iterable[Prompt], workers: int, options: CallOptions, *, ordered: bool, progress: bool
     ) -> Iterator[Outcome]:
         cancel = CancelToken()
-        untie = _tie(cancel, options.get("cancel"))
+        untie = _tie(cancel, self._program_over, options.get("cancel"))
         options["cancel"] = cancel
         ask = functools.partial(self.complete, **options)
         total = len(prompts) if progress and isinstance(prompts, Sequence) else None
@@ -316,7 +319,7 @@ class Client:
             tags=tags or {},
             priority=priority,
         )
-        return call, _tie(token, self._stopping, cancel)
+        return call, _tie(token, self._stopping, cancel, self._program_over if phase == "queue" else None)
 
     def _seconds(self, timeout: float | None) -> float | None:
         if timeout is _UNSET:

@@ -15,7 +15,6 @@ from tidegate.options import Options, Seconds
 from tidegate.pipeline.call import Call, Route
 from tidegate.pipeline.events import AttemptEnded, Event
 from tidegate.providers.base import Delta, Provider, StreamDecoder
-from tidegate.providers.refusals import request_id
 from tidegate.transport.base import HttpResponse, Patience, Transport
 from tidegate.transport.sse import read_events
 
@@ -74,6 +73,9 @@ class Dispatch:
         except CallError as error:
             self._note(call, began, error.locate(call.route.provider, call.route.model))
             raise
+        except (KeyboardInterrupt, SystemExit) as stop:  # the request may have left all the same
+            self._note(call, began, Cancelled(f"the attempt was stopped by {type(stop).__name__}"))
+            raise
         reply.when_done(lambda ending: self._ended(call, began, ending))
         return reply
 
@@ -112,15 +114,19 @@ class Dispatch:
                 timeouts.first_token if streamed else None, timeouts.idle if streamed else None,
             ),
         )  # fmt: skip
-        call.trace.request_id = request_id(response.headers)
+        call.trace.request_id = provider.request_id(response.headers)
         if 200 <= response.status < 300:
             return response
+        raise self._refusal(call, provider, response)
+
+    def _refusal(self, call: Call, provider: Provider, response: HttpResponse) -> CallError:
+        """What it means. The body is no local of a frame that raises: it may repeat the key, and locals get logged."""
         try:
             body = response.read_some(ERROR_BODY_LIMIT)
         finally:
             response.close()
             call.trace.enter("own")
-        raise provider.refusal(response.status, response.headers, body, self._clock.time())
+        return provider.refusal(response.status, response.headers, body, self._clock.time())
 
     @staticmethod
     def _ready(call: Call, provider: Provider) -> None:

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+_undisturbed = threading.RLock()
+
+
+@contextlib.contextmanager
+def no_fork() -> Iterator[None]:
+    """A fork in another thread waits until the block is left. For imports that are made late.
+
+    A child that is forked while another thread imports a module inherits the module's lock, and waits for ever when it
+    imports the module itself.
+    """
+    with _undisturbed:
+        yield
+
 
 _resets: list[weakref.WeakMethod[Callable[[], None]]] = []
 
@@ -25,4 +41,7 @@ def _in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_undisturbed.acquire, after_in_parent=_undisturbed.release, after_in_child=_undisturbed.release
+    )
     os.register_at_fork(after_in_child=_in_child)

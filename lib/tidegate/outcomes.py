@@ -78,10 +78,11 @@ def outcomes(
         if problem is not None:
             raise problem  # noqa: TRY301 (what was begun is ended here too)
     except BaseException:  # also Ctrl-C while an outcome is waited for, and an early end of the loop
+        pool.shutdown(wait=False, cancel_futures=True)  # first, so that what has not begun never becomes a call
         cancel.cancel()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True)
 
 
 def _one(ask: Ask, index: int, prompt: Prompt, on_outcome: Callable[[Outcome], None]) -> Outcome:

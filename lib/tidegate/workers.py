@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -13,6 +14,9 @@ from tidegate.clock import CancelToken, Deadline
 from tidegate.transport.watchdog import WATCHDOG, Guard
 
 Work = Callable[[], Completion]
+
+EXIT_GRACE = 2.0
+"""Seconds that calls in the client's own threads have left when the program is over."""
 
 
 class Workers:
@@ -84,3 +88,33 @@ class _Queued:
 
 
 def _nothing() -> None: ...
+
+
+_at_exit: weakref.WeakSet[CancelToken] = weakref.WeakSet()
+
+
+def cancel_at_exit(token: CancelToken) -> None:
+    """Cancel `token` `EXIT_GRACE` seconds after the program is over.
+
+    The interpreter waits for the threads of an executor before it ends: for a call without a deadline, for ever.
+    """
+    _at_exit.add(token)
+
+
+def _leave() -> None:
+    timer = threading.Timer(EXIT_GRACE, _cancel_all)
+    timer.daemon = True
+    timer.start()
+
+
+def _cancel_all() -> None:
+    for token in tuple(_at_exit):
+        token.cancel()
+
+
+# `atexit` would be too late: its functions are called when all threads have ended. `concurrent.futures`, which joins
+# its threads by this hook too, has registered before, and is called after.
+_on_last_thread: Callable[[Callable[[], None]], None] | None = getattr(threading, "_register_atexit", None)
+if _on_last_thread is not None:
+    with contextlib.suppress(RuntimeError):  # imported while the interpreter ends
+        _on_last_thread(_leave)

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tidegate.chat.usage import Usage
+from tidegate.forking import no_fork
 
 _PROVIDER_IDS = {"xai": "x-ai", "together": "together"}
 """Where a provider's name here differs from its name in the tables."""
@@ -80,13 +81,15 @@ class PriceBook:
     @staticmethod
     def _look_up(provider: str, model: str) -> _Flat | bool:
         """A flat price; True for a known one that is not flat, False for an unknown one."""
-        from genai_prices import Usage as TableUsage  # noqa: PLC0415 (0.13 s to import)
-        from genai_prices import calc_price  # noqa: PLC0415
+        with no_fork():  # the library imports its tables when it is first asked
+            from genai_prices import Usage as TableUsage  # noqa: PLC0415 (0.13 s to import)
+            from genai_prices import calc_price  # noqa: PLC0415
 
-        try:
-            found = calc_price(TableUsage(input_tokens=0, output_tokens=0), model, provider_id=_provider_id(provider))
-        except LookupError:
-            return False
+            nothing = TableUsage(input_tokens=0, output_tokens=0)
+            try:
+                found = calc_price(nothing, model, provider_id=_provider_id(provider))
+            except LookupError:
+                return False
         if isinstance(found.model.prices, list) or not _Flat.fits(found.model_price):
             return True
         return _Flat(found.model_price)

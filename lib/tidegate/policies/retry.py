@@ -81,12 +81,16 @@ class RetryPolicy:
         return dataclasses.replace(call, attempt=call.attempt + 1)
 
     def _delay(self, attempt: int, error: CallError) -> float:
-        options = self._options
-        # The exponent is bounded because a float overflows at 2 ** 1024, the attempts are not.
-        bound = min(options.longest, options.first * options.factor ** min(attempt - 1, 64))
         if error.retry_after is not None:
             return error.retry_after * (1 + RETRY_AFTER_SPREAD * self._chance.random())
-        return bound * self._chance.random()
+        return self._bound(attempt) * self._chance.random()
+
+    def _bound(self, attempt: int) -> float:
+        options = self._options
+        try:
+            return min(options.longest, options.first * options.factor ** (attempt - 1))
+        except OverflowError:  # a power has left the range of floats
+            return options.longest
 
     def __repr__(self) -> str:
         return f"Retry(attempts={self._options.attempts})"

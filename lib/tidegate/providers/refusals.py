@@ -7,14 +7,14 @@ that llama.cpp's server sends.
 from __future__ import annotations
 
 import email.utils
-import math
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any
+from urllib.parse import urlsplit
 
 from tidegate import jsontext
 from tidegate.errors import (
-    BODY_LIMIT,
     AuthenticationFailed,
     BadRequest,
     CallError,
@@ -94,13 +94,13 @@ def error_from_response(
     status: int, headers: Mapping[str, str], body: bytes, key: SecretStr | None, now: float
 ) -> CallError:
     """The error that a response with this status means. `now`: seconds since 1970, for dates in Retry-After."""
-    text = redacted(body[:BODY_LIMIT].decode("utf-8", "replace"), key)
+    text = readable(body, key)
     types, message = _read_error(text)
     kind = _kind(types, status)
     error = kind(
-        message or _no_message(status, headers, text),
+        message or _no_message(status, headers, text, key),
         status=status,
-        request_id=request_id(headers),
+        request_id=request_id(headers, key),
         retry_after=retry_after(headers, now),
         code=next(iter(types), None),
         body=text,
@@ -115,7 +115,7 @@ def error_from_response(
 
 def error_from_event(error: object, key: SecretStr | None) -> CallError:
     """The error that an `error` object inside a 200 means, in a body or in an event of a stream."""
-    text = redacted(jsontext.encode(error).decode()[:BODY_LIMIT], key)
+    text = readable(jsontext.encode(error), key)
     types, message = _read_error(text)
     code = error.get("code") if isinstance(error, Mapping) else None
     status = code if isinstance(code, int) and 400 <= code <= 599 else 200
@@ -123,10 +123,12 @@ def error_from_event(error: object, key: SecretStr | None) -> CallError:
     return kind(message or "the provider reported an error inside its answer", code=next(iter(types), None), body=text)
 
 
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's id of the request, under whichever name it has; cut to a sane length."""
+def request_id(headers: Mapping[str, str], key: SecretStr | None) -> str | None:
+    """The provider's id of the request, whatever its name; cut to a sane length. None for one that repeats the key."""
     found = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
-    return found[:128] if found and found.isprintable() else None
+    if not found or not found.isprintable() or (key is not None and key.get_secret_value() in found):
+        return None
+    return found[:128]
 
 
 def _kind(types: list[str], status: int) -> type[CallError]:
@@ -153,7 +155,7 @@ def _read_error(text: str) -> tuple[list[str], str]:
     sources = [inner, deeper] if isinstance(deeper, Mapping) else [inner]
     named = [source.get(key) for source in sources for key in ("code", "type", "status")]
     message = inner.get("message") or inner.get("detail") or body.get("message") or ""
-    return [name.lower() for name in named if isinstance(name, str)], _line(message)
+    return [name.lower()[:128] for name in named if isinstance(name, str)], _line(message)
 
 
 def _line(message: Any) -> str:  # noqa: ANN401 (any JSON value)
@@ -161,25 +163,72 @@ def _line(message: Any) -> str:  # noqa: ANN401 (any JSON value)
     return (text[:497] + "…" if len(text) > 498 else text).rstrip(".")
 
 
-def _no_message(status: int, headers: Mapping[str, str], text: str) -> str:
+def _no_message(status: int, headers: Mapping[str, str], text: str, key: SecretStr | None) -> str:
     if 300 <= status < 400:
-        return "the provider answered with a redirect"
+        return f"the provider answered with a redirect{_redirected_to(headers, key)}"
     if "html" in headers.get("content-type", "").lower() or text.lstrip()[:1] == "<":
         return "the provider answered with a web page instead of JSON"
     return "the provider gave no reason" if text.strip() else "the provider answered with an empty body"
 
 
+def _redirected_to(headers: Mapping[str, str], key: SecretStr | None) -> str:
+    """Where a redirect points, in words; without user, query and fragment, where secrets stand."""
+    location = redacted(headers.get("location", ""), key)
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return ""
+    address = f"{parts.scheme}://" if parts.scheme else "//"
+    place = (f"{address}{parts.netloc.rpartition('@')[2]}" if parts.netloc else "") + parts.path
+    return f" to `{place[:200]}`" if place and place.isprintable() else ""
+
+
+READ_LIMIT = 64 * 1024
+"""Bytes of a body that are searched for a reason, and for what must not be shown."""
+
+
+def readable(body: bytes, key: SecretStr | None) -> str:
+    """What an error may show of a body: text, without the key."""
+    return redacted(body[:READ_LIMIT].decode("utf-8", "replace"), key)
+
+
 def redacted(text: str, key: SecretStr | None) -> str:
-    """`text` without the key, should a provider repeat it, and without anything else that looks like one."""
+    """`text` without the key, should a provider repeat it, and without anything else that looks like one.
+
+    Cut a text after this, not before: half a key is not found. One that the end of `text` cuts off is.
+    """
     secret = key.get_secret_value() if key is not None else ""
     if len(secret) >= 6:
-        text = text.replace(secret, "[key]")
+        text = re.sub("".join(map(_as_in_json, secret)), "[key]", text)
+        text = _without_cut_off(secret, text)
     return _KEYS.sub("[key]", text)
+
+
+def _as_in_json(character: str) -> str:
+    """A pattern of a key's character in plain text and in JSON, which may escape all but letters and digits."""
+    plain = re.escape(character)
+    return plain if character.isalnum() else rf"(?:\\?{plain}|(?i:\\u{ord(character):04x}))"
+
+
+def _without_cut_off(secret: str, text: str) -> str:
+    """`text` without the beginning of the secret (of four characters or more) with which it ends."""
+    for start in range(max(0, len(text) - 6 * len(secret)), len(text) - 3):
+        if text[start] in (secret[0], "\\") and secret.startswith(_unescaped(text[start:])):
+            return f"{text[:start]}[key]"
+    return text
+
+
+def _unescaped(text: str) -> str:
+    """`text` as JSON means it. An escape that is cut off means nothing."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2] or "", text)
+
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|u[0-9a-fA-F]{0,3}$|([^u]|$))")
 
 
 _KEYS = re.compile(r"\b(?:sk|gsk|xai|pk|rk)-[A-Za-z0-9_-]{16,256}|\bBearer [A-Za-z0-9._~+/=-]{16,512}")
 
-_DECIMAL = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{0,15})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,200}(\.[0-9]{0,200})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -205,18 +254,19 @@ def _longest(value: str | None, now: float, *, scale: float) -> float | None:
 def _number(text: str, scale: float) -> float | None:
     if not _DECIMAL.fullmatch(text):
         return None
-    seconds = float(text) * scale
-    return min(max(0.0, seconds), RETRY_AFTER_LIMIT) if math.isfinite(seconds) else None
+    return min(max(0.0, float(text) * scale), RETRY_AFTER_LIMIT)  # infinite, when it is too large for a float
 
 
 def _date(text: str, now: float) -> float | None:
     if not text[:3].isalpha():
         return None
     try:
-        moment = email.utils.parsedate_to_datetime(text).timestamp()
+        moment = email.utils.parsedate_to_datetime(text)
+        if moment.tzinfo is None:  # asctime's form, and `-0000`: an HTTP date is UTC all the same (RFC 9110 5.6.7)
+            moment = moment.replace(tzinfo=UTC)
+        return min(max(0.0, moment.timestamp() - now), RETRY_AFTER_LIMIT)
     except (ValueError, OverflowError, TypeError):
         return None
-    return min(max(0.0, moment - now), RETRY_AFTER_LIMIT)
 
 
 def _obey_should_retry(error: CallError, status: int, headers: Mapping[str, str]) -> None:

@@ -93,7 +93,9 @@ class Response:
         self._limits.wind_down(seconds)
 
     def close(self) -> None:
-        """Free the connection. From any thread."""
+        """Free the connection. From any thread; in a forked child nothing happens to its parent's connections."""
+        if self._limits.guard.inherited:
+            return
         self._limits.guard.cut("closed")
         self._finish(whole=False)
 

@@ -53,6 +53,7 @@ class Guard:
 
     __slots__ = (
         "_copy",
+        "_generation",
         "_lock",
         "_on_connected",
         "_sock",
@@ -67,6 +68,7 @@ class Guard:
 
     def __init__(self, watchdog: Watchdog, on_connected: Callable[[], None] | None = None) -> None:
         self._watchdog = watchdog
+        self._generation = watchdog.generation
         self._on_connected = on_connected
         self._lock = threading.Lock()
         self._sock: Socket | None = None
@@ -127,8 +129,19 @@ class Guard:
         if moment < self.scheduled:
             self._watchdog.schedule(self, moment)
 
+    @property
+    def inherited(self) -> bool:
+        """Whether the exchange is that of the process which forked this one.
+
+        Its connection is shared with that process, where it goes on: a shutdown here would end it there too. And its
+        locks may be held by threads that do not exist here.
+        """
+        return self._generation != self._watchdog.generation
+
     def cut(self, reason: Reason) -> None:
         """End the exchange now. From any thread; the first reason stands."""
+        if self.inherited:
+            return
         with self._lock:
             if self.done or self.cut_for is not None:
                 return
@@ -143,6 +156,7 @@ class Guard:
         with self._lock:
             self.done = True
             self._sock = None
+            self._wake = self._on_connected = None  # the watchdog keeps this guard a while, but not all behind it
             self._let_go()
 
 
@@ -154,10 +168,13 @@ class Watchdog:
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
+        self.generation = 0
+        """Another one in each forked child."""
         self._renew()
         reset_in_child(self._renew)
 
     def _renew(self) -> None:
+        self.generation += 1
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._heap: list[tuple[float, int, Guard]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import secrets
 import threading
@@ -209,8 +210,8 @@ class Client:
     def submit(self, prompt: Prompt, **options: Unpack[CallOptions]) -> Future[Completion]:
         """`complete` in one of the client's threads. Wrong input raises here, anything later is in the future.
 
-        The deadline begins now: waiting for a free thread counts. A program that ends without waiting for the future
-        or for `close()` gives what is left 2 seconds, then cancels it.
+        The deadline begins now: waiting for a free thread counts. A program that ends does so when what it submitted is
+        done; a call without a deadline is cancelled 2 seconds later.
         """
         call, unlink = self._prepare(prompt, phase="queue", **options)
         work = functools.partial(self._run_queued, call, unlink)
@@ -319,7 +320,8 @@ class Client:
             tags=tags or {},
             priority=priority,
         )
-        return call, _tie(token, self._stopping, cancel, self._program_over if phase == "queue" else None)
+        endless = phase == "queue" and not math.isfinite(call.deadline.at)
+        return call, _tie(token, self._stopping, cancel, self._program_over if endless else None)
 
     def _seconds(self, timeout: float | None) -> float | None:
         if timeout is _UNSET:

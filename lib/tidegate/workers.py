@@ -16,7 +16,7 @@ from tidegate.transport.watchdog import WATCHDOG, Guard
 Work = Callable[[], Completion]
 
 EXIT_GRACE = 2.0
-"""Seconds that calls in the client's own threads have left when the program is over."""
+"""Seconds that calls without a deadline have left when the program is over, and those of a `map` that nobody takes."""
 
 
 class Workers:

@@ -2,8 +2,8 @@
 
 ::
 
-    Observe > Retry > Dispatch
-    -- once a call --   -- once an attempt --
+    Observe > Retry > Admission > Dispatch
+    -- once a call -- -- once an attempt --
 
 Observe is outermost, so that its figures hold whatever happens inside. Retry is outside everything that an attempt
 pays for, so that every attempt pays anew.
@@ -19,8 +19,10 @@ from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.dispatch import Dispatch
 from tidegate.pipeline.chain import Policy, Proceed, fold
 from tidegate.pipeline.events import Announcer, Listener
+from tidegate.policies.admission import AdmissionPolicy
 from tidegate.policies.observe import ObservePolicy
 from tidegate.policies.retry import RetryPolicy
+from tidegate.providers import local
 from tidegate.providers.registry import Endpoints, default_model
 from tidegate.reporting.logs import log_events
 from tidegate.reporting.metrics import MetricsWindow
@@ -41,6 +43,7 @@ class Corridor:
     endpoints: Endpoints
     transport: Transport
     window: MetricsWindow
+    admission: AdmissionPolicy
     workers: int
 
 
@@ -73,4 +76,6 @@ def assemble(
     policies: tuple[Policy, ...] = (ObservePolicy(announce),)
     if settings.retry is not None:
         policies += (RetryPolicy(settings.retry, announce=announce, clock=clock),)
-    return Corridor(fold(policies, dispatch), policies, endpoints, transport, window, workers)
+    admission = AdmissionPolicy(settings.limits, unlimited=lambda route: route.provider == local.NAME, clock=clock)
+    policies += (admission,)
+    return Corridor(fold(policies, dispatch), policies, endpoints, transport, window, admission, workers)

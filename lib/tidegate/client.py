@@ -26,6 +26,7 @@ from tidegate.forking import reset_in_child
 from tidegate.outcomes import Outcome, outcomes
 from tidegate.pipeline.call import Call, Recover
 from tidegate.pipeline.events import Listener
+from tidegate.policies.admission import Limits
 from tidegate.policies.retry import Retry
 from tidegate.progress import progress_bar
 from tidegate.reporting.metrics import Metrics
@@ -90,13 +91,21 @@ class Client:
         timeout: float | None = _UNSET,
         timeouts: Timeouts = _UNSET,
         retry: Retry | None = _UNSET,
+        limits: Limits | None = None,
         workers: int | None = None,
         allow_http: bool = _UNSET,
         ca_bundle: str | None = None,
         proxy: str | None = _UNSET,
         listeners: Iterable[Listener] = (),
     ) -> None:
-        absent = {"model": model, "api_key": api_key, "base_url": base_url, "workers": workers, "ca_bundle": ca_bundle}
+        absent = {
+            "model": model,
+            "api_key": api_key,
+            "base_url": base_url,
+            "workers": workers,
+            "ca_bundle": ca_bundle,
+            "limits": limits,
+        }
         unset: dict[str, Any] = {
             "timeout": timeout,
             "timeouts": timeouts,

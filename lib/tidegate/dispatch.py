@@ -114,6 +114,8 @@ class Dispatch:
                 timeouts.first_token if streamed else None, timeouts.idle if streamed else None,
             ),
         )  # fmt: skip
+        if call.heed is not None:
+            call.heed(response.status, response.headers)
         call.trace.request_id = provider.request_id(response.headers)
         if 200 <= response.status < 300:
             return response

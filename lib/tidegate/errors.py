@@ -8,6 +8,7 @@
     └── CallError                         one call went wrong; carries which call, and what is known of it
         ├── DeadlineExceeded (also TimeoutError)   the call's own time ran out
         ├── Cancelled                     cancelled or closed by you
+        ├── RequestTooLarge               needs more than its limits ever allow; nothing was sent
         ├── StreamInterrupted             the answer broke off after you had seen some; see `partial`
         ├── TransportError                no whole answer arrived
         │   ├── ConnectFailed             the provider could not be reached
@@ -154,6 +155,12 @@ class DeadlineExceeded(CallError, TimeoutError):
 
 class Cancelled(CallError):
     """The call was cancelled, or its stream closed, by the program itself."""
+
+
+class RequestTooLarge(CallError):
+    """The call needs more requests or tokens than its limits allow at any time. Nothing was sent."""
+
+    hint = "Send less, lower `max_tokens=`, or raise the limit."
 
 
 class StreamInterrupted(CallError):

@@ -11,14 +11,18 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from tidegate.errors import ConfigError, nearest
 
-__all__ = ["Count", "Fraction", "Options", "Seconds", "SecretStr", "WholeNumber"]
+__all__ = ["Amount", "Count", "Fraction", "HiddenText", "Options", "Seconds", "SecretStr", "WholeNumber"]
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A duration in seconds, above zero and finite."""
+Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A number above zero and finite."""
 Count = Annotated[int, Field(gt=0)]
 """A whole number of at least one."""
 WholeNumber = Annotated[int, Field(ge=0)]
 """A whole number of at least zero."""
+HiddenText = Annotated[str | None, Field(repr=False)]
+"""A text that may hold a password, such as a proxy's URL: not part of any `repr`."""
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """A share from 0 to 1."""
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from tidegate.dispatch import Timeouts
 from tidegate.errors import ConfigError, nearest
-from tidegate.options import Count, Options, Seconds, SecretStr
+from tidegate.options import Count, HiddenText, Options, Seconds, SecretStr
+from tidegate.policies.admission import Limits
 from tidegate.policies.retry import Retry
 
 PREFIX = "TIDEGATE_"
@@ -31,10 +32,11 @@ class ClientSettings(Options):
     timeout: Seconds | None = 60.0
     timeouts: Timeouts = Timeouts()
     retry: Retry | None = Retry()
+    limits: Limits | None = None
     workers: Count | None = None
     allow_http: bool = False
     ca_bundle: str | None = None
-    proxy: str | None = "env"
+    proxy: HiddenText = "env"
 
 
 def load_settings(

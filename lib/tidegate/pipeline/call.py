@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -47,3 +47,5 @@ class Call:
     task: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
+    heed: Callable[[int, Mapping[str, str]], None] | None = None
+    """Told a response's status and headers as soon as its head has come, by whoever waits for what they say."""

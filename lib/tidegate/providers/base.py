@@ -18,6 +18,9 @@ from tidegate.transport.session import is_loopback
 
 VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?")
+"""A host's name or number. With anything else in it, such as a backslash, libraries differ on where a host ends."""
+
 
 class Delta(NamedTuple):
     """What one event of a stream brought for the reader."""
@@ -73,6 +76,10 @@ class Provider(Protocol):
         """A new decoder for one stream."""
         ...
 
+    def request_id(self, headers: Mapping[str, str]) -> str | None:
+        """The provider's id of the request, from a response's headers; None for one that repeats the key."""
+        ...
+
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> CallError:
         """What a response that is no 2xx means. `now` is in seconds since 1970 (for dates in headers)."""
         ...
@@ -113,7 +120,7 @@ def checked_base_url(url: str, *, allow_http: bool = False) -> str:
     problem = _problem_with(url, allow_http=allow_http)
     if problem:
         raise ConfigError(f"`base_url` {problem}")
-    return url.rstrip("/")
+    return urlsplit(url).geturl().rstrip("/")  # its scheme in lower case
 
 
 def _problem_with(url: str, *, allow_http: bool) -> str | None:
@@ -124,10 +131,10 @@ def _problem_with(url: str, *, allow_http: bool) -> str | None:
         return "is no address: its host or port cannot be read"
     if parts.username is not None or parts.password is not None:
         return "holds a user name or password: pass the key as `api_key=` (nothing of the address is shown here)"
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    if parts.scheme not in ("http", "https") or not _HOST.fullmatch(parts.hostname or "") or port == 0:
         return "is not an `https://host/path` address"
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:
         return "has a `?` or `#`: it is the part of the address before the API's own paths"
-    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname):
+    if parts.scheme == "http" and not allow_http and not is_loopback(parts.hostname or ""):
         return f"(`http://{parts.hostname}`) would send the key in clear text: use https, or say `allow_http=True`"
     return None

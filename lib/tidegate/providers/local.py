@@ -48,6 +48,10 @@ class LocalProvider:
         """A new decoder for one stream."""
         return OpenAIStreamDecoder(Account(NAME, ""), model)
 
+    def request_id(self, headers: Mapping[str, str]) -> str | None:
+        """The id that its server gave the request, if any."""
+        return self._speaker("").request_id(headers)
+
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> CallError:
         """The error that a response without a 2xx status means."""
         return self._speaker("").refusal(status, headers, body, now)

@@ -17,7 +17,14 @@ from tidegate.chat.tools import Tool, ToolCall
 from tidegate.chat.usage import Usage
 from tidegate.errors import CallError, ConfigError, MalformedEvent, MalformedResponse
 from tidegate.providers.base import Account, Delta
-from tidegate.providers.refusals import error_from_event, error_from_response, redacted
+from tidegate.providers.refusals import (
+    READ_LIMIT,
+    error_from_event,
+    error_from_response,
+    readable,
+    redacted,
+    request_id,
+)
 from tidegate.transport.base import HttpRequest
 from tidegate.version import USER_AGENT
 
@@ -123,7 +130,7 @@ class OpenAIProvider:
             if completion is not None:
                 return completion
             problem = "the answer has no choices with a message"
-        raise MalformedResponse(problem, body=redacted(body[:8192].decode("utf-8", "replace"), self.account.api_key))
+        raise MalformedResponse(problem, body=readable(body, self.account.api_key))
 
     def _completion(self, answer: Any, model: str) -> Completion | None:  # noqa: ANN401 (any JSON value)
         choices = answer.get("choices") if isinstance(answer, Mapping) else None
@@ -147,6 +154,10 @@ class OpenAIProvider:
     def stream_decoder(self, model: str) -> OpenAIStreamDecoder:
         """A new decoder for one stream."""
         return OpenAIStreamDecoder(self.account, model)
+
+    def request_id(self, headers: Mapping[str, str]) -> str | None:
+        """The provider's id of the request."""
+        return request_id(headers, self.account.api_key)
 
     def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> CallError:
         """The error that a response without a 2xx status means."""
@@ -207,7 +218,7 @@ class OpenAIStreamDecoder:
 
     def _malformed(self, problem: str, data: str) -> MalformedEvent:
         number = len(self._events) + 1
-        body = redacted(data[:8192], self._account.api_key)
+        body = redacted(data[:READ_LIMIT], self._account.api_key)
         return MalformedEvent(f"event {number} of the stream cannot be read: {problem}", body=body)
 
     def _choice(self, choice: Mapping[str, Any], data: str) -> Delta:

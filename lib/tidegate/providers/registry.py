@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from tidegate.errors import ConfigError, nearest
 from tidegate.options import SecretStr
@@ -101,7 +102,7 @@ def _key(
     found = _first(environ, host.keys)
     if found:
         return SecretStr(found)
-    if host.key_required and not is_loopback(address.split("/")[2].rsplit(":", 1)[0].strip("[]")):
+    if host.key_required and not is_loopback(urlsplit(address).hostname or ""):
         raise ConfigError(f"no key for `{provider}`: set {host.keys[0]} or pass `api_key=`")
     return None
 

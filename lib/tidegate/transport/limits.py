@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 
 import requests
@@ -110,6 +111,8 @@ class Limits:
             return MalformedResponse("the answer's compression is broken")
         if not self.connected:
             return _connect_problem(caught, cause)
+        if isinstance(cause, http.client.LineTooLong) or type(cause) is http.client.HTTPException:  # `got more than …`
+            return ConnectionLost("the answer's head has a line that is too long, or too many lines")
         return ConnectionLost(f"the connection broke before the answer was whole: {_say(cause)}")
 
     def _cut(self) -> CallError:
@@ -161,8 +164,14 @@ def _connect_problem(caught: BaseException, cause: BaseException) -> CallError:
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return TLSFailed(f"the TLS connection was refused: {_say(cause)}")
     if isinstance(caught, urllib3.exceptions.ProxyError):
-        return ConnectFailed(f"the proxy refused the connection: {_say(cause)}")
+        return ConnectFailed(f"the proxy refused the connection: {_proxy_status(cause) or _say(cause)}")
     return ConnectFailed(f"no connection: {_say(cause)}")
+
+
+def _proxy_status(cause: BaseException) -> str:
+    """The status of a proxy that refused a tunnel: http.client says it in words, before those of the proxy."""
+    found = re.match(r"Tunnel connection failed: ([0-9]{3})\b", str(cause))
+    return f"HTTP {found[1]}" if found else ""
 
 
 def _say(cause: BaseException) -> str:

@@ -7,6 +7,7 @@ theirs hold the request and with it the key.
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,8 @@ class SessionTransport:
             stale = limits.guard.cut_for is None and not limits.guard.fresh and isinstance(innermost(caught), _STALE)
             error = None if stale else limits.explain(caught)
         except ConnectFailed as caught:
-            error = limits.over() or caught
+            # Without its traceback: on the way there http.client's locals hold the request's head, and the key in it.
+            error = limits.over() or caught.with_traceback(None)
         except BaseException:
             limits.finish()
             raise
@@ -175,7 +177,12 @@ class _Headers(dict[str, str]):
 
 def is_loopback(host: str) -> bool:
     """Whether `host` is this machine by name or number."""
-    return host in ("localhost", "::1") or host.startswith("127.") or host.endswith(".localhost")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may well begin like a number: `127.0.0.1.example.com`
+        return False
 
 
 def _certificates(ca_bundle: str | None) -> str | bool:
@@ -184,15 +191,23 @@ def _certificates(ca_bundle: str | None) -> str | bool:
         source, path = next(((name, os.environ[name]) for name in _CA_VARIABLES if os.environ.get(name)), ("", None))
     if path is None:
         return True
-    if not isinstance(path, str | os.PathLike) or not Path(path).exists():
+    # An empty path exists (it is the current folder), and `requests` would take it for "do not verify".
+    if not isinstance(path, str | os.PathLike) or not str(path) or not Path(path).exists():
         raise ConfigError(f"{source}: there is no file or folder of certificates at `{path}`")
     return str(path)
 
 
 def _checked_proxy(proxy: str | None) -> str | None:
-    if proxy is None or proxy == "env":
+    if proxy is None or proxy == "env" or (isinstance(proxy, str) and _is_proxy_url(proxy)):
         return proxy
-    parts = urlsplit(proxy) if isinstance(proxy, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError('`proxy` is an `http://host:port` or `https://host:port` URL, "env" or None')
-    return proxy
+    raise ConfigError('`proxy` is an `http://host:port` or `https://host:port` URL, "env" or None')
+
+
+def _is_proxy_url(url: str) -> bool:
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its host or port cannot be read
+        return False

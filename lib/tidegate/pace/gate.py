@@ -1,0 +1,460 @@
+"""The gate before a route: who may send now, who waits in line, and what is taken and given back.
+
+One `Gate` a route (provider, address, model and key). A call waits for a slot, for the end of a pause, for what
+responses have taught, and for the configured quota, and takes all of it together. The line is fair: first come, first
+served, so that a heavy request is not overtaken for ever by light ones; a priority is worth so many seconds of having
+come earlier, so that the lowest gets its turn too.
+
+Nobody polls. The first in line sleeps exactly as long as it has to; whoever gives something back or is let in tries on
+behalf of the first (`_pump`), and wakes it when it may go or has just become the first. So a grant costs at most two
+wake-ups, however many wait.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from tidegate.clock import SYSTEM_CLOCK, CancelToken, Clock, Deadline
+from tidegate.errors import CallError, DeadlineExceeded, RequestTooLarge
+from tidegate.forking import reset_in_child
+from tidegate.pace.headers import Reading, Unit
+from tidegate.pace.lessons import Lesson
+from tidegate.pace.levels import Bucket
+from tidegate.pace.throttle import Throttle
+
+BOOST = 10.0
+"""Seconds that one step of priority is worth: as if the call had come that much earlier."""
+
+SLACK = 0.005
+"""Seconds by which the first in line may sleep too long rather than be woken once more."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds that a route pauses after a refusal that does not say how long, doubled with each further one."""
+
+Units = Mapping[Unit, float]
+Settlement = Literal["auto", "reserved", "used"]
+
+
+class Pacing(Protocol):
+    """A configured quota: `levels.Quota` or `window.SlidingWindow`. One thread at a time is let in to `admit`."""
+
+    buckets: tuple[Bucket, ...]
+
+    def admit(self, now: float, units: Sequence[float]) -> float:
+        """Take `units` of each bucket, all or none: 0, or the seconds to wait; `inf` for not before a change."""
+        ...
+
+    def change(self, now: float, units: Sequence[float]) -> None:
+        """Add to what is in use; negative `units` give back."""
+        ...
+
+    def finished(self, now: float, units: Sequence[float]) -> None:
+        """The response to a call that took `units` has come."""
+        ...
+
+    def levels(self, now: float) -> tuple[float, ...]:
+        """Units of each bucket that are in use."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GateStatus:
+    """A gate at one moment."""
+
+    in_use: int
+    """Calls under way."""
+    waiting: int
+    """Calls in line."""
+    allowed: float
+    """Calls that may be under way; `inf` for any number."""
+    paused: float
+    """Seconds that the pause still lasts, 0 for none."""
+    configured: dict[Unit, tuple[float, Bucket]]
+    """Of each unit what is in use, and its bucket."""
+    learned: dict[Unit, tuple[float, Bucket]]
+    """The same of what responses have taught."""
+
+
+class _Waiter:
+    """A call in line."""
+
+    __slots__ = ("deadline", "error", "event", "gone", "rank", "retry_at", "taking", "ticket", "units")
+
+    def __init__(self, units: Units, deadline: Deadline, rank: float) -> None:
+        self.units = units
+        self.taking: Sequence[float] = ()
+        """What it takes of the configured buckets: the units as the server is found to count them."""
+        self.deadline = deadline
+        self.rank = rank
+        self.event = threading.Event()
+        self.retry_at = math.inf
+        """When the first in line tries again by itself."""
+        self.ticket: Ticket | None = None
+        self.error: CallError | None = None
+        self.gone = False
+
+
+class Ticket:
+    """What one call has taken. It must be closed exactly once; closing again does nothing."""
+
+    __slots__ = ("_closed", "_gate", "remembered", "sent", "sent_at", "taken", "units")
+
+    def __init__(self, gate: Gate, waiter: _Waiter, sent: Units, remembered: Units, sent_at: float) -> None:
+        self._gate = gate
+        self.units = waiter.units
+        """What was estimated."""
+        self.taken = waiter.taking
+        """What was taken of the configured buckets."""
+        self.sent = sent
+        """What the server is expected to count, until it has."""
+        self.remembered = remembered
+        self.sent_at = sent_at
+        self._closed = False
+
+    def heed(self, readings: Mapping[Unit, Reading], *, charged: bool = True) -> None:
+        """The response's head has come, and says this of the limits; `charged` when the call counts against them."""
+        self._gate.heed(self, readings, charged=charged)
+
+    def refused(self, seconds: float | None) -> None:
+        """The provider refused the call for having had too many; it asked for a pause of so many `seconds`."""
+        self._gate.refused(self, seconds)
+
+    def close(self, used: Units | None = None, *, succeeded: bool = False) -> None:
+        """The call is over. `used`: what it really used, where that is known."""
+        if not self._closed:
+            self._closed = True
+            self._gate.leave(self, used, succeeded=succeeded)
+
+
+class Gate:
+    """See the module. Shared by threads; in a forked child the line is empty and nothing is under way."""
+
+    def __init__(
+        self,
+        units: Sequence[Unit] = (),
+        pacing: Pacing | None = None,
+        *,
+        concurrent: int | None = None,
+        settle: Settlement = "auto",
+        adaptive: bool = True,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """`units` are what the buckets of `pacing` count, in their order."""
+        self._units = tuple(units)
+        self._pacing = pacing
+        self._sizes = {u: b.size for u, b in zip(units, pacing.buckets if pacing else (), strict=True)}
+        self._concurrent = concurrent
+        self._settle = settle
+        self._adaptive = adaptive
+        self._clock = clock
+        self.wake_ups = 0
+        """How often a waiter was woken by another thread."""
+        self._renew()
+        reset_in_child(self._renew)
+
+    def _renew(self) -> None:
+        self._lock = threading.Lock()
+        self._line: list[tuple[float, int, _Waiter]] = []
+        self._order = itertools.count()
+        self._pumping = False
+        self._again = False
+        self._throttle = Throttle(self._concurrent)
+        self._lessons: dict[Unit, Lesson] = {}
+        self._paused_until = self._refused_at = -math.inf
+        self._refusals = 0
+        """In a row; those that were under way together count once."""
+        self._left = 0
+        """Waiters in the line that are gone."""
+
+    # Entering
+
+    def enter(
+        self, units: Units, *, deadline: Deadline, cancel: CancelToken | None = None, priority: int = 0
+    ) -> Ticket:
+        """Wait until `units` may be used, and take them.
+
+        Raises `RequestTooLarge` when they never fit, `DeadlineExceeded` at once when they cannot fit in time, and
+        `Cancelled`.
+        """
+        self._check_size(units)
+        waiter = _Waiter(units, deadline, self._clock.monotonic() - BOOST * priority)
+        with self._lock:
+            heapq.heappush(self._line, (waiter.rank, next(self._order), waiter))
+        self._pump(waiter)
+        if waiter.ticket is None:
+            self._wait(waiter, cancel)
+        if waiter.ticket is not None:
+            return waiter.ticket
+        self._pump()  # someone behind may fit
+        if waiter.error is not None:
+            raise waiter.error
+        if cancel is not None:
+            cancel.raise_if_cancelled()
+        raise DeadlineExceeded("the deadline of the call passed while it waited for its turn")
+
+    def try_enter(self, units: Units) -> Ticket | None:
+        """Take `units` if they may be used at once and nobody waits; else None. Raises `RequestTooLarge`."""
+        self._check_size(units)
+        waiter = _Waiter(units, Deadline.after(None, self._clock), self._clock.monotonic())
+        with self._lock:
+            if any(not other.gone for _, _, other in self._line):
+                return None
+            heapq.heappush(self._line, (waiter.rank, next(self._order), waiter))
+        self._pump(waiter)
+        with self._lock:
+            if waiter.ticket is None:
+                self._drop(waiter)
+        return waiter.ticket
+
+    def _check_size(self, units: Units) -> None:
+        for unit, size in self._sizes.items():
+            wanted = units.get(unit, 0.0)
+            if wanted > size:
+                raise RequestTooLarge(
+                    f"the call needs about {wanted:,.0f} {unit.replace('_', ' ')}, and its limit is {size:,.0f}"
+                )
+
+    def _wait(self, waiter: _Waiter, cancel: CancelToken | None) -> None:
+        """Until the waiter has a ticket or an error, its time is over, or it is cancelled."""
+        forget = cancel.on_cancel(waiter.event.set) if cancel is not None else None
+        try:
+            while not self._over(waiter, cancel):
+                seconds = min(waiter.deadline.remaining(), waiter.retry_at - self._clock.monotonic())
+                if not self._clock.wait(waiter.event, max(0.0, seconds)):
+                    waiter.retry_at = math.inf
+                    self._pump(waiter)
+        except BaseException:  # Ctrl-C: what was granted meanwhile is given back
+            with self._lock:
+                self._drop(waiter)
+            if waiter.ticket is not None:
+                waiter.ticket.close()
+            self._pump()
+            raise
+        finally:
+            if forget is not None:
+                forget()
+
+    def _over(self, waiter: _Waiter, cancel: CancelToken | None) -> bool:
+        with self._lock:
+            waiter.event.clear()
+            if waiter.ticket is not None or waiter.error is not None:
+                return True
+            if waiter.deadline.expired or (cancel is not None and cancel.cancelled):
+                self._drop(waiter)
+            return waiter.gone
+
+    # The line
+
+    def _pump(self, own: _Waiter | None = None) -> None:
+        """Let in whoever is first, as long as it may. `own` is this thread's, which needs no waking."""
+        while True:
+            with self._lock:
+                if self._pumping:
+                    self._again = True  # another thread is at it, and looks once more for us
+                    return
+                first = self._first()
+                if first is None:
+                    return
+                self._pumping, self._again = True, False
+            try:
+                wait = self._attempt(first)
+            except BaseException:
+                with self._lock:
+                    self._pumping = False
+                raise
+            if self._judged(first, wait, own):
+                return
+
+    def _first(self) -> _Waiter | None:
+        while self._line and self._line[0][2].gone:
+            heapq.heappop(self._line)
+            self._left -= 1
+        return self._line[0][2] if self._line else None
+
+    def _attempt(self, waiter: _Waiter) -> float:
+        """Take what the waiter needs: 0, or the seconds until it is worth another try; `inf` for not before a change.
+
+        One thread at a time is here, and without the lock where the store may be on another machine.
+        """
+        units = waiter.units
+        with self._lock:
+            now = self._clock.monotonic()
+            wait = self._own_wait(now, units)
+            waiter.taking = [self._counted(unit, units.get(unit, 0.0)) for unit in self._units]
+        if wait > 0 or self._pacing is None:
+            return max(0.0, wait)
+        return self._pacing.admit(now, waiter.taking)
+
+    def _counted(self, unit: Unit, units: float) -> float:
+        """`units` as the server counts them, as far as that is known, and never more than the bucket holds."""
+        lesson = self._lessons.get(unit)
+        return units if lesson is None else min(units * lesson.scale, self._sizes[unit])
+
+    def _own_wait(self, now: float, units: Units) -> float:
+        if self._throttle.full:
+            return math.inf
+        wait = self._paused_until - now
+        for unit, lesson in self._lessons.items():
+            wait = max(wait, lesson.wait(now, units.get(unit, 0.0) * lesson.scale))
+        return wait
+
+    def _judged(self, waiter: _Waiter, wait: float, own: _Waiter | None) -> bool:
+        """Act on what an attempt has shown; says whether there is nothing more to do."""
+        if wait <= 0 and waiter.gone and self._pacing is not None:  # it left while it was let in
+            self._pacing.change(self._clock.monotonic(), [-units for units in waiter.taking])
+            wait = math.inf
+        with self._lock:
+            self._pumping = False
+            now = self._clock.monotonic()
+            if wait <= 0:
+                self._grant(waiter, now, own)
+                return False
+            if waiter.gone or self._again:
+                return False
+            if wait < math.inf and now + wait > waiter.deadline.at:
+                waiter.error = DeadlineExceeded(
+                    f"its turn would come in {wait:.3g} s, after the deadline of the call", retry_after=wait
+                )
+                self._drop(waiter)
+                self._wake(waiter, own)
+                return False
+            moment = now + wait
+            if moment < waiter.retry_at - SLACK:
+                waiter.retry_at = moment
+                self._wake(waiter, own)
+            return True
+
+    def _grant(self, waiter: _Waiter, now: float, own: _Waiter | None) -> None:
+        if self._line[0][2] is waiter:
+            heapq.heappop(self._line)
+        else:  # someone with a higher priority came while the store was asked
+            self._line = [entry for entry in self._line if entry[2] is not waiter]
+            heapq.heapify(self._line)
+        self._throttle.in_use += 1
+        sent, remembered = {}, {}
+        for unit, units in waiter.units.items():
+            lesson = self._lesson(unit)
+            sent[unit] = units * lesson.scale
+            remembered[unit] = lesson.send(now, sent[unit])
+        waiter.ticket = Ticket(self, waiter, sent, remembered, now)
+        self._wake(waiter, own)
+
+    def _wake(self, waiter: _Waiter, own: _Waiter | None) -> None:
+        if waiter is not own:
+            self.wake_ups += 1
+            waiter.event.set()
+
+    def _drop(self, waiter: _Waiter) -> None:
+        """Nobody waits as this any more. Those who left are taken out of the line when they are the most of it."""
+        waiter.gone = True
+        self._left += 1
+        if self._left > 64 and 2 * self._left > len(self._line):
+            self._line = [entry for entry in self._line if not entry[2].gone]
+            heapq.heapify(self._line)
+            self._left = 0
+
+    # Learning and leaving
+
+    def heed(self, ticket: Ticket, readings: Mapping[Unit, Reading], *, charged: bool) -> None:
+        """See `Ticket.heed`."""
+        if not self._adaptive:
+            return
+        with self._lock:
+            now = self._clock.monotonic()
+            before = {unit: lesson.scale for unit, lesson in self._lessons.items()}
+            for unit, reading in readings.items():
+                lesson = self._lesson(unit)
+                lesson.heed(
+                    now,
+                    reading,
+                    units=ticket.sent.get(unit, 0.0),
+                    remembered=ticket.remembered.get(unit, 0.0),
+                    trip=now - ticket.sent_at,
+                )
+                if lesson.bucket is not None:
+                    self._throttle.trust()
+            self._count(ticket, charged=charged)
+            factors = {
+                u: self._lessons[u].scale / scale for u, scale in before.items() if self._lessons[u].scale != scale
+            }
+        if factors:
+            self._rescale(now, factors)
+        self._pump()
+
+    def _lesson(self, unit: Unit) -> Lesson:
+        lesson = self._lessons.get(unit)
+        if lesson is None:
+            lesson = self._lessons[unit] = Lesson(exact=unit == "requests")
+        return lesson
+
+    def _count(self, ticket: Ticket, *, charged: bool) -> None:
+        """The server has counted what was sent, or never will."""
+        for unit, units in ticket.sent.items():
+            self._lessons[unit].done(units, charged=charged)
+        ticket.sent = {}
+
+    def _rescale(self, now: float, factors: Units) -> None:
+        """What was taken of the configured buckets was counted wrongly: put it right."""
+        if self._pacing is not None:
+            levels = dict(zip(self._units, self._pacing.levels(now), strict=True))
+            self._pacing.change(now, [levels[unit] * (factors.get(unit, 1.0) - 1) for unit in self._units])
+
+    def refused(self, ticket: Ticket, seconds: float | None) -> None:
+        """See `Ticket.refused`."""
+        with self._lock:
+            now = self._clock.monotonic()
+            if ticket.sent_at >= self._refused_at:  # else it was under way already when the last refusal came
+                self._refused_at = now
+                self._refusals += 1
+                if not any(lesson.bucket for lesson in self._lessons.values()):
+                    self._throttle.refused()
+            if seconds is None:
+                seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._refusals - 1, 16))
+            self._paused_until = max(self._paused_until, now + seconds)
+
+    def leave(self, ticket: Ticket, used: Units | None, *, succeeded: bool) -> None:
+        """See `Ticket.close`."""
+        with self._lock:
+            now = self._clock.monotonic()
+            self._throttle.in_use -= 1
+            self._count(ticket, charged=succeeded)
+            if succeeded:
+                self._refusals = 0
+                self._throttle.succeeded()
+        if self._pacing is not None:
+            change = [self._correction(u, taken, used) for u, taken in zip(self._units, ticket.taken, strict=True)]
+            if any(change):
+                self._pacing.change(now, change)
+            self._pacing.finished(now, [t + c for t, c in zip(ticket.taken, change, strict=True)])
+        self._pump()
+
+    def _correction(self, unit: Unit, taken: float, used: Units | None) -> float:
+        """What to add to the level now that it is known what was used."""
+        if used is None or unit not in used or self._settle == "reserved":
+            return 0.0
+        difference = used[unit] - taken
+        if self._settle == "used":
+            return difference
+        # Most providers keep what a call was estimated at. Where responses say what is left, they have said it already.
+        return max(0.0, difference) if self._lesson(unit).bucket is None else 0.0
+
+    def status(self) -> GateStatus:
+        """What is configured, learned, in use and waiting."""
+        with self._lock:
+            now = self._clock.monotonic()
+            learned = {
+                unit: (lesson.level(now), lesson.bucket)
+                for unit, lesson in self._lessons.items()
+                if lesson.bucket is not None
+            }
+            in_use, allowed = self._throttle.in_use, self._throttle.allowed
+            waiting = sum(not waiter.gone for _, _, waiter in self._line)
+            paused = max(0.0, self._paused_until - now)
+        levels = zip(self._pacing.levels(now), self._pacing.buckets, strict=True) if self._pacing is not None else ()
+        return GateStatus(in_use, waiting, allowed, paused, dict(zip(self._units, levels, strict=True)), learned)

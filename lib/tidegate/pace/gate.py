@@ -409,7 +409,7 @@ class Gate:
         """See `Ticket.refused`."""
         with self._lock:
             now = self._clock.monotonic()
-            if ticket.sent_at >= self._refused_at:  # else it was under way already when the last refusal came
+            if ticket.sent_at > self._refused_at:  # else it was under way already when the last refusal came
                 self._refused_at = now
                 self._refusals += 1
                 if not any(lesson.bucket for lesson in self._lessons.values()):

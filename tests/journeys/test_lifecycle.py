@@ -354,7 +354,7 @@ with connect() as client:
     with client.stream("hang") as stream:
         next(stream)
     dropped = client.stream("hang"); next(dropped); del dropped
-    [outcome.unwrap() for outcome in client.map("abc")]
+    [outcome.unwrap() for outcome in client.map(["a", "b", "c"])]
     client.submit("Hi").result()
     for broken in ("hang",):
         try:
@@ -394,7 +394,7 @@ before = {each: signal.getsignal(each) for each in signal.valid_signals()}
 for name in tidegate.__all__:
     getattr(tidegate, name)
 with connect() as client:
-    client.complete("Hi"); client.submit("Hi").result(); list(client.stream("Hi")); list(client.map("ab"))
+    client.complete("Hi"); client.submit("Hi").result(); list(client.stream("Hi")); list(client.map(["a", "b"]))
     print({each for each in before if signal.getsignal(each) != before[each]}, signal.set_wakeup_fd(-1))
 """
     assert run(server, code.replace("import tidegate", "")) == (0, "set() -1\n", "")

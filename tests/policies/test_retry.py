@@ -478,8 +478,9 @@ def test_T4_a_retry_after_that_arrives_over_a_socket_is_read_or_ignored(
     server: FaultServer, answer: bytes, seconds: float | None
 ) -> None:
     server.always((Send(answer),))
-    with client_of(server) as client:
-        for ask_for in (client.complete, client.stream):
+    for name in ("complete", "stream"):
+        with client_of(server) as client:  # one each: the second call would wait for what the first was told
+            ask_for = getattr(client, name)
             failure = outcome_of(lambda ask_for=ask_for: ask_for("Hi", timeout=PATIENCE))  # type: ignore[misc]
             assert isinstance(failure, RateLimited)
             assert failure.retry_after == seconds

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from tidegate.clock import SYSTEM_CLOCK, CancelToken, Clock, Deadline
-from tidegate.errors import CallError, DeadlineExceeded, RequestTooLarge
+from tidegate.errors import CallError, DeadlineExceeded, RateLimited, RequestTooLarge
 from tidegate.forking import reset_in_child
 from tidegate.pace.headers import Reading, Unit
 from tidegate.pace.lessons import Lesson
@@ -34,7 +34,7 @@ BOOST = 10.0
 SLACK = 0.005
 """Seconds by which the first in line may sleep too long rather than be woken once more."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds that a route pauses after a refusal that does not say how long, doubled with each further one."""
 
 Units = Mapping[Unit, float]
@@ -179,8 +179,8 @@ class Gate:
     ) -> Ticket:
         """Wait until `units` may be used, and take them.
 
-        Raises `RequestTooLarge` when they never fit, `DeadlineExceeded` at once when they cannot fit in time, and
-        `Cancelled`.
+        Raises `RequestTooLarge` when they never fit, `DeadlineExceeded` at once when they cannot fit in time,
+        `RateLimited` at once when the provider asked for a longer pause, and `Cancelled`.
         """
         self._check_size(units)
         waiter = _Waiter(units, deadline, self._clock.monotonic() - BOOST * priority)
@@ -318,9 +318,7 @@ class Gate:
             if waiter.gone or self._again:
                 return False
             if wait < math.inf and now + wait > waiter.deadline.at:
-                waiter.error = DeadlineExceeded(
-                    f"its turn would come in {wait:.3g} s, after the deadline of the call", retry_after=wait
-                )
+                waiter.error = self._too_late(now, wait)
                 self._drop(waiter)
                 self._wake(waiter, own)
                 return False
@@ -329,6 +327,14 @@ class Gate:
                 waiter.retry_at = moment
                 self._wake(waiter, own)
             return True
+
+    def _too_late(self, now: float, wait: float) -> CallError:
+        """The error for a call whose turn comes after its deadline."""
+        if self._paused_until - now >= wait:
+            return RateLimited(f"the provider asked for a pause, of which {wait:.3g} s are left", retry_after=wait)
+        return DeadlineExceeded(
+            f"its turn would come in {wait:.3g} s, after the deadline of the call", retry_after=wait
+        )
 
     def _grant(self, waiter: _Waiter, now: float, own: _Waiter | None) -> None:
         if self._line[0][2] is waiter:

@@ -194,7 +194,7 @@ class AdmissionPolicy:
 
     def _failed(self, ticket: Ticket, error: CallError) -> None:
         cause = error.__cause__ if isinstance(error, StreamInterrupted) else error
-        if isinstance(cause, RateLimited | Overloaded):
+        if isinstance(cause, RateLimited) or (isinstance(cause, Overloaded) and _asks_for_less(cause)):
             ticket.refused(cause.retry_after)
         ticket.close()
 
@@ -214,6 +214,11 @@ class AdmissionPolicy:
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value}" for name, value in self._limits.model_dump(exclude_defaults=True).items())
         return f"Admission({shown})"
+
+
+def _asks_for_less(error: Overloaded) -> bool:
+    """Whether it is about the number of calls: Anthropic's 529, or any that says when to come back."""
+    return error.status == 529 or error.code == "overloaded_error" or error.retry_after is not None
 
 
 def _used(usage: Usage | None) -> dict[Unit, float] | None:

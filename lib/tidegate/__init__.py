@@ -93,6 +93,9 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
         RateLimited as RateLimited,
     )
     from tidegate.errors import (
+        RequestTooLarge as RequestTooLarge,
+    )
+    from tidegate.errors import (
         ResponseTooLarge as ResponseTooLarge,
     )
     from tidegate.errors import (
@@ -114,6 +117,7 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
         TruncatedStream as TruncatedStream,
     )
     from tidegate.outcomes import Outcome as Outcome
+    from tidegate.policies.admission import Limits as Limits
     from tidegate.policies.retry import Retry as Retry
     from tidegate.reporting.metrics import Metrics as Metrics
     from tidegate.version import __version__ as __version__
@@ -153,6 +157,7 @@ _HOMES = {
         "ProviderUnavailable",
         "QuotaExhausted",
         "RateLimited",
+        "RequestTooLarge",
         "ResponseTooLarge",
         "StreamInterrupted",
         "StreamUnfinished",
@@ -162,6 +167,7 @@ _HOMES = {
         "TruncatedStream",
     ),
     "tidegate.outcomes": ("Outcome",),
+    "tidegate.policies.admission": ("Limits",),
     "tidegate.policies.retry": ("Retry",),
     "tidegate.reporting.metrics": ("Metrics",),
     "tidegate.version": ("__version__",),

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, cast
 
 from tidegate.assembly import assemble
-from tidegate.chat.messages import Prompt
+from tidegate.chat.messages import Message, Prompt
 from tidegate.chat.reply import Completion, Reply, Stream
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.timeline import Phase, Trace
@@ -24,7 +25,8 @@ from tidegate.dispatch import Timeouts
 from tidegate.errors import ConfigError
 from tidegate.forking import reset_in_child
 from tidegate.outcomes import Outcome, outcomes
-from tidegate.pipeline.call import Call, Recover
+from tidegate.pace.gate import LimitStatus
+from tidegate.pipeline.call import Call, Recover, Route
 from tidegate.pipeline.events import Listener
 from tidegate.policies.admission import Limits
 from tidegate.policies.retry import Retry
@@ -222,6 +224,7 @@ class Client:
         The deadline begins now: waiting for a free thread counts. A program that ends does so when what it submitted is
         done; a call without a deadline is cancelled 2 seconds later.
         """
+        _check_names(options)
         call, unlink = self._prepare(prompt, phase="queue", **options)
         work = functools.partial(self._run_queued, call, unlink)
         with self._lock:
@@ -252,6 +255,8 @@ class Client:
         """
         if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
             raise ConfigError(f"`workers` is a whole number of at least 1, not {workers!r}")
+        if isinstance(prompts, str | bytes | Mapping | Message):
+            raise ConfigError("`map` takes several prompts: put a single one into a list")
         self._check_open()
         _check_names(options)
         workers = workers or self._corridor.workers
@@ -281,6 +286,10 @@ class Client:
     def metrics(self) -> Metrics:
         """Figures over the last 1,000 calls."""
         return self._corridor.window.metrics()
+
+    def limits(self) -> Mapping[Route, LimitStatus]:
+        """What is configured, learned, in use and waiting, of each route that was asked so far."""
+        return self._corridor.admission.status()
 
     def close(self, *, cancel: bool = False) -> None:
         """Wait for what was submitted, then close the connections. `cancel=True` ends calls in flight instead."""
@@ -336,7 +345,7 @@ class Client:
         if timeout is _UNSET:
             return self._settings.timeout
         if timeout is not None and (
-            isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < float("inf")
+            isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= sys.float_info.max
         ):
             raise ConfigError(f"`timeout` is a number of seconds above 0, or None for no deadline, not {timeout!r}")
         return timeout
@@ -377,7 +386,7 @@ def _tie(token: CancelToken, *parents: CancelToken | None) -> Callable[[], None]
 
 
 def _check_names(options: Mapping[str, Any]) -> None:
-    """What `complete` itself would say, said before the first prompt instead of for each."""
+    """What `complete` itself would say: before the first prompt of `map`, and of what `submit` would pass on."""
     unknown = next((name for name in options if name not in CallOptions.__annotations__), None)
     if unknown is not None:
         raise TypeError(f"complete() got an unexpected keyword argument '{unknown}'")

@@ -64,8 +64,8 @@ class Pacing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class GateStatus:
-    """A gate at one moment."""
+class LimitStatus:
+    """What one route's limits are at a moment, and how far they are used."""
 
     in_use: int
     """Calls under way."""
@@ -79,6 +79,20 @@ class GateStatus:
     """Of each unit what is in use, and its bucket."""
     learned: dict[Unit, tuple[float, Bucket]]
     """The same of what responses have taught."""
+
+    def __str__(self) -> str:
+        known = [("", self.configured), ("learned ", self.learned)]
+        parts = [f"{self.in_use} under way", f"{self.waiting} waiting"]
+        parts += [
+            f"{origin}{unit} {level:,.0f} of {bucket.limit:,.0f} in {bucket.interval:g} s"
+            for origin, buckets in known
+            for unit, (level, bucket) in buckets.items()
+        ]
+        if math.isfinite(self.allowed):
+            parts.append(f"at most {self.allowed:.0f} at once")
+        if self.paused:
+            parts.append(f"paused for {self.paused:.3g} s")
+        return ", ".join(parts)
 
 
 class _Waiter:
@@ -330,7 +344,7 @@ class Gate:
 
     def _too_late(self, now: float, wait: float) -> CallError:
         """The error for a call whose turn comes after its deadline."""
-        if self._paused_until - now >= wait:
+        if self._paused_until - now >= wait - SLACK:
             return RateLimited(f"the provider asked for a pause, of which {wait:.3g} s are left", retry_after=wait)
         return DeadlineExceeded(
             f"its turn would come in {wait:.3g} s, after the deadline of the call", retry_after=wait
@@ -450,7 +464,7 @@ class Gate:
         # Most providers keep what a call was estimated at. Where responses say what is left, they have said it already.
         return max(0.0, difference) if self._lesson(unit).bucket is None else 0.0
 
-    def status(self) -> GateStatus:
+    def status(self) -> LimitStatus:
         """What is configured, learned, in use and waiting."""
         with self._lock:
             now = self._clock.monotonic()
@@ -463,4 +477,4 @@ class Gate:
             waiting = sum(not waiter.gone for _, _, waiter in self._line)
             paused = max(0.0, self._paused_until - now)
         levels = zip(self._pacing.levels(now), self._pacing.buckets, strict=True) if self._pacing is not None else ()
-        return GateStatus(in_use, waiting, allowed, paused, dict(zip(self._units, levels, strict=True)), learned)
+        return LimitStatus(in_use, waiting, allowed, paused, dict(zip(self._units, levels, strict=True)), learned)

@@ -16,7 +16,7 @@ from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.errors import CallError, Overloaded, RateLimited, StreamInterrupted
 from tidegate.forking import reset_in_child
 from tidegate.options import Amount, Count, Options
-from tidegate.pace.gate import Gate, GateStatus, Pacing, Settlement, Ticket
+from tidegate.pace.gate import Gate, LimitStatus, Pacing, Settlement, Ticket
 from tidegate.pace.headers import Unit, read_limits
 from tidegate.pace.levels import Bucket, Quota
 from tidegate.pace.window import SlidingWindow
@@ -207,7 +207,7 @@ class AdmissionPolicy:
             answers.saw(usage.output_tokens)
         ticket.close(_used(usage), succeeded=True)
 
-    def status(self) -> dict[Route, GateStatus]:
+    def status(self) -> dict[Route, LimitStatus]:
         """Every gate that was used."""
         return {route: gate.status() for route, (gate, _) in tuple(self._gates.items())}
 

@@ -43,6 +43,7 @@ from tidegate.testing import ManualClock
 
 ANSWER = Completion("Hello.", "openai", "gpt-4o-mini", finish_reason="stop")
 AGAIN = Retry(attempts=3, first=0.001, longest=0.001)
+AGAIN_UNBOUNDED = Retry(attempts=3, first=0.001, longest=0.001, budget=False)
 """Retries that cost no time."""
 
 NOW = 1_700_000_000.0
@@ -133,7 +134,7 @@ def limited(seconds: float) -> RateLimited:
 @pytest.mark.parametrize("drawn", [0.0, 0.25, LARGEST])
 def test_each_wait_is_drawn_from_zero_to_a_bound_that_doubles_up_to_the_cap(drawn: float) -> None:
     clock = ManualClock()
-    options = Retry(attempts=6, first=1, factor=2, longest=5)
+    options = Retry(attempts=6, first=1, factor=2, longest=5, budget=False)
     outcome, _ = ask(clock, options, overloads(5), drawn=drawn)
     assert outcome is ANSWER
     assert clock.waits == pytest.approx([drawn * bound for bound in (1, 2, 4, 5, 5)])
@@ -146,6 +147,7 @@ def test_each_wait_is_drawn_from_zero_to_a_bound_that_doubles_up_to_the_cap(draw
         first=st.floats(1e-3, 1e3),
         factor=st.floats(0.5, 1e12),
         longest=st.floats(1e-3, 1e5),
+        budget=st.just(value=False),
     ),
     seed=st.integers(),
 )
@@ -165,7 +167,7 @@ def test_no_wait_is_negative_or_beyond_its_bound(options: Retry, seed: int) -> N
 
 def test_a_thousand_attempts_do_not_overflow() -> None:
     clock = ManualClock()
-    outcome, corridor = ask(clock, Retry(attempts=3000, first=1, longest=1), overloads(2999), drawn=0.5)
+    outcome, corridor = ask(clock, Retry(attempts=3000, first=1, longest=1, budget=False), overloads(2999), drawn=0.5)
     assert outcome is ANSWER
     assert len(corridor.calls) == 3000
     assert clock.waits[-1] == 0.5
@@ -174,7 +176,7 @@ def test_a_thousand_attempts_do_not_overflow() -> None:
 def test_the_waits_of_two_callers_are_spread_evenly() -> None:
     """Full jitter: every part of the range is used, so that callers who failed together do not return together."""
     clock = ManualClock()
-    policy = RetryPolicy(Retry(attempts=2, first=1), clock=clock, chance=random.Random(7))  # noqa: S311
+    policy = RetryPolicy(Retry(attempts=2, first=1, budget=False), clock=clock, chance=random.Random(7))  # noqa: S311
     for _ in range(400):
         assert policy(a_call(clock), Corridor(clock, overloads(1))) is ANSWER
     tenths = [sum(int(wait * 10) == tenth for wait in clock.waits) for tenth in range(10)]
@@ -269,7 +271,7 @@ def test_T3_no_sleep_ends_after_the_deadline(
         assert isinstance(event, RetryScheduled)
         ends.append(clock.monotonic() + event.delay)
 
-    policy = RetryPolicy(Retry(attempts=20), announce=announce, clock=clock, chance=Chance(drawn))
+    policy = RetryPolicy(Retry(attempts=20, budget=False), announce=announce, clock=clock, chance=Chance(drawn))
     outcome_of(lambda: policy(a_call(clock, seconds), corridor))
     assert len(ends) == len(clock.waits) == len(corridor.calls) - 1
     assert all(end <= deadline + 1e-9 for end in ends)  # floats are rounded
@@ -742,7 +744,7 @@ def test_calls_that_retry_at_the_same_time_do_not_count_for_each_other(server: F
             return error(503) if seen[prompt] < 3 else json_reply(completion(prompt))
 
     server.on(fail_twice)
-    with client_of(server, retry=AGAIN, workers=8) as client:
+    with client_of(server, retry=AGAIN_UNBOUNDED, workers=8) as client:
         outcomes = list(client.map([f"prompt {number}" for number in range(24)], timeout=PATIENCE))
     assert [outcome.unwrap().text for outcome in outcomes] == [f"prompt {number}" for number in range(24)]
     assert {len(outcome.unwrap().attempts) for outcome in outcomes} == {3}

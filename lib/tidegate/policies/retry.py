@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 from tidegate.chat.reply import Chunk, Completion, Reply, Stream
 from tidegate.clock import SYSTEM_CLOCK, Clock
-from tidegate.errors import CallError, Cancelled, DeadlineExceeded, StreamInterrupted
+from tidegate.errors import CallError, Cancelled, DeadlineExceeded, RateLimited, StreamInterrupted
 from tidegate.options import Count, Options, Seconds
 from tidegate.pipeline.call import Call
 from tidegate.pipeline.chain import Proceed
 from tidegate.pipeline.events import Event, RetryScheduled
+from tidegate.policies.retry_budget import RETRY_BUDGETS, RetryBudgets
 
 RETRY_AFTER_SPREAD = 0.1
 """Up to a tenth is added to the wait that a provider asked for, so that not all callers come back at once."""
@@ -33,6 +34,9 @@ class Retry(Options):
     """By how much the bound grows with each attempt."""
     longest: Seconds = 20.0
     """The bound grows no further, in seconds. A Retry-After may be longer."""
+    budget: bool = True
+    """Take retries from what the route may cost the whole process (see `retry_budget`): in an outage one for ten calls,
+    about."""
 
 
 class RetryPolicy:
@@ -45,14 +49,18 @@ class RetryPolicy:
         announce: Callable[[Event], None] = lambda _: None,
         clock: Clock = SYSTEM_CLOCK,
         chance: random.Random | None = None,
+        budgets: RetryBudgets | None = None,
     ) -> None:
         self._options = options
         self._announce = announce
         self._clock = clock
+        # Those of the process go by its own clock.
+        self._budgets = budgets or (RETRY_BUDGETS if clock is SYSTEM_CLOCK else RetryBudgets(clock))
         self._chance = chance or random.Random()  # noqa: S311 (spreads load, guards nothing)
 
     def __call__(self, call: Call, proceed: Proceed) -> Reply:
         """The reply, after as many attempts as it takes and the options allow."""
+        self._budgets.earn(call.route)
         reply = self._opened(call, proceed)
         if isinstance(reply, Stream) and call.recover == "restart":
             return Stream(_Restarting(self, call, proceed, reply))
@@ -73,12 +81,18 @@ class RetryPolicy:
         delay = self._delay(call.attempt, error)
         if delay >= call.deadline.remaining():
             raise error  # the next attempt could not even begin: say now what went wrong
+        if not self._affordable(call, error):
+            raise error  # so many calls of this route fail that asking again would only make it worse
         self._announce(RetryScheduled(call, error, delay))
         call.trace.enter("backoff")
         self._clock.wait(call.cancel.event, delay)
         call.trace.enter("own")
         call.cancel.raise_if_cancelled()
         return dataclasses.replace(call, attempt=call.attempt + 1)
+
+    def _affordable(self, call: Call, error: CallError) -> bool:
+        """A refusal for pace is no outage: the gate sees to it that asking again is not too much."""
+        return not self._options.budget or isinstance(error, RateLimited) or self._budgets.spend(call.route)
 
     def _delay(self, attempt: int, error: CallError) -> float:
         if error.retry_after is not None:

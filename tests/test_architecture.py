@@ -22,7 +22,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "version forking abandoned attempts errors jsontext",
         "clock options",
         "chat catalog",
-        "transport accounting pipeline pace",
+        "transport accounting pipeline pace circuit",
         "policies providers reporting",
         "dispatch",
         "settings terminal",

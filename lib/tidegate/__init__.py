@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     from tidegate.chat.tools import Tool as Tool
     from tidegate.chat.tools import ToolCall as ToolCall
     from tidegate.chat.usage import Usage as Usage
+    from tidegate.circuit import Breaker as Breaker
+    from tidegate.circuit import CircuitBreaker as CircuitBreaker
     from tidegate.client import Client as Client
     from tidegate.clock import CancelToken as CancelToken
     from tidegate.dispatch import Timeouts as Timeouts
@@ -31,6 +33,9 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     )
     from tidegate.errors import (
         Cancelled as Cancelled,
+    )
+    from tidegate.errors import (
+        CircuitOpen as CircuitOpen,
     )
     from tidegate.errors import (
         ConfigError as ConfigError,
@@ -129,6 +134,7 @@ _HOMES = {
     "tidegate.chat.timeline": ("Timeline",),
     "tidegate.chat.tools": ("Tool", "ToolCall"),
     "tidegate.chat.usage": ("Usage",),
+    "tidegate.circuit": ("Breaker", "CircuitBreaker"),
     "tidegate.client": ("Client",),
     "tidegate.clock": ("CancelToken",),
     "tidegate.dispatch": ("Timeouts",),
@@ -137,6 +143,7 @@ _HOMES = {
         "BadRequest",
         "CallError",
         "Cancelled",
+        "CircuitOpen",
         "ConfigError",
         "Conflict",
         "ConnectFailed",

@@ -2,11 +2,12 @@
 
 ::
 
-    Observe > Retry > Admission > Dispatch
-    -- once a call -- -- once an attempt --
+    Observe > Retry > Admission > Breaker > Dispatch
+    - once a call - ------- once an attempt -------
 
 Observe is outermost, so that its figures hold whatever happens inside. Retry is outside everything that an attempt
-pays for, so that every attempt pays anew.
+pays for, so that every attempt pays anew. The circuit is looked at before a call waits in line and asked for its permit
+after it: nobody waits for a route that is down, and nobody holds a probe's permit while it waits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tidegate.dispatch import Dispatch
 from tidegate.pipeline.chain import Policy, Proceed, fold
 from tidegate.pipeline.events import Announcer, Listener
 from tidegate.policies.admission import AdmissionPolicy
+from tidegate.policies.breaker import BreakerPolicy
 from tidegate.policies.observe import ObservePolicy
 from tidegate.policies.retry import RetryPolicy
 from tidegate.providers import local
@@ -44,6 +46,7 @@ class Corridor:
     transport: Transport
     window: MetricsWindow
     admission: AdmissionPolicy
+    breaker: BreakerPolicy | None
     workers: int
 
 
@@ -57,7 +60,7 @@ def assemble(
     """Build everything that a client needs. Raises `ConfigError`; nothing is sent or started."""
     workers = settings.workers or DEFAULT_WORKERS
     endpoints = Endpoints(
-        settings.model or default_model(),
+        default_model() if settings.model is None else settings.model,
         api_key=settings.api_key,
         base_url=settings.base_url,
         allow_http=settings.allow_http,
@@ -76,6 +79,14 @@ def assemble(
     policies: tuple[Policy, ...] = (ObservePolicy(announce),)
     if settings.retry is not None:
         policies += (RetryPolicy(settings.retry, announce=announce, clock=clock),)
-    admission = AdmissionPolicy(settings.limits, unlimited=lambda route: route.provider == local.NAME, clock=clock)
+    breaker = None if settings.breaker is None else BreakerPolicy(settings.breaker, clock=clock)
+    admission = AdmissionPolicy(
+        settings.limits,
+        unlimited=lambda route: route.provider == local.NAME,
+        before_waiting=breaker.peek if breaker is not None else None,
+        clock=clock,
+    )
     policies += (admission,)
-    return Corridor(fold(policies, dispatch), policies, endpoints, transport, window, admission, workers)
+    if breaker is not None:
+        policies += (breaker,)
+    return Corridor(fold(policies, dispatch), policies, endpoints, transport, window, admission, breaker, workers)

@@ -20,6 +20,7 @@ from tidegate.chat.reply import Completion, Reply, Stream
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.timeline import Phase, Trace
 from tidegate.chat.tools import Tool
+from tidegate.circuit import Breaker, State
 from tidegate.clock import SYSTEM_CLOCK, CancelToken, Deadline
 from tidegate.dispatch import Timeouts
 from tidegate.errors import ConfigError
@@ -94,6 +95,7 @@ class Client:
         timeouts: Timeouts = _UNSET,
         retry: Retry | None = _UNSET,
         limits: Limits | None = None,
+        breaker: Breaker | None = _UNSET,
         workers: int | None = None,
         allow_http: bool = _UNSET,
         ca_bundle: str | None = None,
@@ -112,6 +114,7 @@ class Client:
             "timeout": timeout,
             "timeouts": timeouts,
             "retry": retry,
+            "breaker": breaker,
             "allow_http": allow_http,
             "proxy": proxy,
         }
@@ -290,6 +293,10 @@ class Client:
     def limits(self) -> Mapping[Route, LimitStatus]:
         """What is configured, learned, in use and waiting, of each route that was asked so far."""
         return self._corridor.admission.status()
+
+    def circuits(self) -> Mapping[Route, State]:
+        """`closed`, `open` or `half-open`, of each route that was asked so far."""
+        return {} if self._corridor.breaker is None else self._corridor.breaker.states()
 
     def close(self, *, cancel: bool = False) -> None:
         """Wait for what was submitted, then close the connections. `cancel=True` ends calls in flight instead."""

@@ -9,6 +9,7 @@
         ├── DeadlineExceeded (also TimeoutError)   the call's own time ran out
         ├── Cancelled                     cancelled or closed by you
         ├── RequestTooLarge               needs more than its limits ever allow; nothing was sent
+        ├── CircuitOpen                   its route has failed too often; nothing was sent
         ├── StreamInterrupted             the answer broke off after you had seen some; see `partial`
         ├── TransportError                no whole answer arrived
         │   ├── ConnectFailed             the provider could not be reached
@@ -161,6 +162,12 @@ class RequestTooLarge(CallError):
     """The call needs more requests or tokens than its limits allow at any time. Nothing was sent."""
 
     hint = "Send less, lower `max_tokens=`, or raise the limit."
+
+
+class CircuitOpen(CallError):
+    """The route has failed too often lately. Nothing was sent; `retry_after` says when it will be tried again."""
+
+    hint = "A route in `fallbacks=` would be asked instead."
 
 
 class StreamInterrupted(CallError):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tidegate.circuit import Breaker
 from tidegate.dispatch import Timeouts
 from tidegate.errors import ConfigError, nearest
 from tidegate.options import Count, HiddenText, Options, Seconds, SecretStr
@@ -33,6 +34,7 @@ class ClientSettings(Options):
     timeouts: Timeouts = Timeouts()
     retry: Retry | None = Retry()
     limits: Limits | None = None
+    breaker: Breaker | None = Breaker()
     workers: Count | None = None
     allow_http: bool = False
     ca_bundle: str | None = None

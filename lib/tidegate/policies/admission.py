@@ -122,12 +122,17 @@ class AdmissionPolicy:
         limits: Limits | None,
         *,
         count: CountTokens = rough_count,
+        before_waiting: Callable[[Route], None] | None = None,
         unlimited: Callable[[Route], bool] = lambda _: False,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`unlimited` says which routes have no limits of their own, such as the embedded model's."""
+        """`before_waiting` raises where there is no use in waiting.
+
+        `unlimited` says which routes have no limits of their own, such as the embedded model's.
+        """
         self._limits = limits or Limits()
         self._count = count
+        self._before_waiting = before_waiting
         self._unlimited = unlimited
         self._clock = clock
         self._renew()
@@ -139,6 +144,8 @@ class AdmissionPolicy:
 
     def __call__(self, call: Call, proceed: Proceed) -> Reply:
         """The reply, once the gate has let the call in."""
+        if self._before_waiting is not None:
+            self._before_waiting(call.route)
         gate, answers = self._gate(call.route)
         units = self._estimate(call.request, call.route.model, answers)
         call.trace.enter("limiter")

@@ -80,8 +80,14 @@ class Message:
         if self.role not in ROLES:
             shown = str(self.role)[:40]
             raise ConfigError(f"unknown role `{shown}`{nearest(shown, ROLES)} (roles: {', '.join(ROLES)})")
+        for field in ("tool_call_id", "name"):
+            if not isinstance(getattr(self, field), str | None):
+                raise ConfigError(f"a message's `{field}` is a string")
         if self.role == "tool" and not self.tool_call_id:
             raise ConfigError("a `tool` message needs the `tool_call_id` of the call that it answers")
+        # Whatever form they came in, from here on they are what the fields say.
+        object.__setattr__(self, "content", _content(self.content))
+        object.__setattr__(self, "tool_calls", _tool_calls(self.tool_calls))
 
     @property
     def text(self) -> str:
@@ -115,8 +121,10 @@ def to_messages(prompt: Prompt, system: str | None = None) -> tuple[Message, ...
 
 
 def _says_something(turn: Message) -> bool:
+    if turn.tool_calls or turn.role == "tool":
+        return True
     if isinstance(turn.content, str):
-        return bool(turn.content.strip()) or bool(turn.tool_calls) or turn.role == "tool"
+        return bool(turn.content.strip())
     return any(isinstance(part, Image) or part.text.strip() for part in turn.content)
 
 
@@ -141,13 +149,22 @@ def _message(turn: Message | Mapping[str, Any]) -> Message:
     unknown = [str(key) for key in turn if key not in known]
     if unknown:
         raise ConfigError(f"a message has no field `{unknown[0][:40]}`{nearest(unknown[0], known)}")
+    lost = next((field for field in ("audio", "function_call") if turn.get(field)), None)
+    if lost is not None:
+        raise ConfigError(f"a message's `{lost}` cannot be sent: say it with `content` or `tool_calls`")
     return Message(
         role=cast("Role", turn["role"]),
-        content=_content(turn.get("content")),
-        tool_calls=tuple(ToolCall.from_dict(call) for call in turn.get("tool_calls") or ()),
+        content=turn.get("content") or turn.get("refusal") or "",
+        tool_calls=turn.get("tool_calls") or (),
         tool_call_id=turn.get("tool_call_id"),
         name=turn.get("name"),
     )
+
+
+def _tool_calls(calls: object) -> tuple[ToolCall, ...]:
+    if not isinstance(calls, Sequence) or isinstance(calls, str | bytes):
+        raise ConfigError(f"a message's `tool_calls` are a list, not `{type(calls).__name__}`")
+    return tuple(ToolCall.from_dict(call) for call in calls)
 
 
 def _content(content: object) -> str | tuple[Part, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,7 +61,7 @@ def _temperature(value: float | None) -> float | None:
     """Between 0 and 2, the widest range that any provider takes."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value <= 2:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 2:
         raise ConfigError(f"`temperature` is a number from 0 to 2, not {value!r}")
     return float(value)
 
@@ -78,10 +78,11 @@ def _whole(name: str, value: int | None, *, least: int | None) -> int | None:
 def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:
     if stop is None:
         return ()
-    words = (stop,) if isinstance(stop, str) else tuple(stop)
-    if not all(isinstance(word, str) and word for word in words):
+    words: tuple[object, ...] = (stop,) if isinstance(stop, str) or not isinstance(stop, Iterable) else tuple(stop)
+    texts = tuple(word for word in words if isinstance(word, str) and word)
+    if len(texts) < len(words):
         raise ConfigError("`stop` is a text, or a list of texts, none of them empty")
-    return words
+    return texts
 
 
 def _schema(schema: Any) -> tuple[str, Mapping[str, Any] | None]:  # noqa: ANN401 (see `build`)
@@ -92,7 +93,18 @@ def _schema(schema: Any) -> tuple[str, Mapping[str, Any] | None]:  # noqa: ANN40
     describe = getattr(schema, "model_json_schema", None)
     if not callable(describe):
         raise ConfigError(f"`schema` is a JSON schema (a dict) or a pydantic model, not `{type(schema).__name__}`")
-    return getattr(schema, "__name__", "answer"), describe()
+    try:
+        found = describe()
+    except Exception as error:  # noqa: BLE001 (the model's own code; pydantic's errors are not known here)
+        problem = str(error).splitlines()[0]
+    else:
+        return _schema_name(schema), found
+    raise ConfigError(f"`schema` cannot be written as a JSON schema: {problem}")
+
+
+def _schema_name(model: object) -> str:
+    """The model's name as OpenAI takes it: letters, digits, `_` and `-`, at most 64. `Box[int]` is no such name."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", getattr(model, "__name__", "answer"))[:64]
 
 
 def _options(options: Mapping[str, Any] | None) -> Mapping[str, Any]:

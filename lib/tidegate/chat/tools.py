@@ -26,12 +26,16 @@ class Tool:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise ConfigError("a tool's name has 1 to 128 letters, digits, `_`, `-` or `.`")
+        if not isinstance(self.description, str):
+            raise ConfigError(f"the description of the tool `{self.name}` is a text")
         if not isinstance(self.parameters, Mapping):
             raise ConfigError(f"the parameters of the tool `{self.name}` are a JSON schema (a dict)")
 
 
 def to_tools(tools: Iterable[Tool | Mapping[str, Any]] | None) -> tuple[Tool, ...]:
     """Tools from `Tool` objects or from dicts in OpenAI's shape."""
+    if tools is not None and not isinstance(tools, Iterable):
+        raise ConfigError(f"`tools` is a list of tools, not `{type(tools).__name__}`")
     found = tuple(_tool(tool) for tool in tools or ())
     names = [tool.name for tool in found]
     twice = next((name for name in names if names.count(name) > 1), None)

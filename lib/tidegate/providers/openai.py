@@ -124,8 +124,9 @@ class OpenAIProvider:
         except ValueError as caught:
             problem = f"the answer is not JSON: {caught}" if body.strip() else "the answer is empty"
         else:
-            if isinstance(answer, Mapping) and answer.get("error"):
-                raise error_from_event(answer["error"], self.account.api_key)
+            failure = _failure(answer)
+            if failure:
+                raise error_from_event(failure, self.account.api_key)
             completion = self._completion(answer, model)
             if completion is not None:
                 return completion
@@ -187,16 +188,21 @@ class OpenAIStreamDecoder:
             self.finished = self.settled = True
             return None
         chunk = self._read(data)
-        if chunk.get("error") or event == "error":
-            raise error_from_event(chunk.get("error") or chunk, self._account.api_key)
-        self._events.append(data)
+        failure = _failure(chunk)
+        if failure or event == "error":
+            raise error_from_event(failure or chunk, self._account.api_key)
         if self._id is None:
             self._id = _string(chunk.get("id"))
             self._model = _string(chunk.get("model")) or self._model
-        if chunk.get("usage"):
-            self._usage = read_usage(chunk["usage"]) or self._usage
-            self.settled = self.finished
-        choices = chunk.get("choices")
+        usage = read_usage(chunk.get("usage"))
+        self._usage = usage or self._usage
+        delta = self._first_choice(chunk.get("choices"), data)
+        # Some hosts count with every chunk: figures from before the finish reason may not be the last.
+        self.settled = self.finished and usage is not None
+        self._events.append(data)
+        return delta
+
+    def _first_choice(self, choices: Any, data: str) -> Delta | None:  # noqa: ANN401 (any JSON value)
         if not choices:
             return None
         choice = choices[0] if isinstance(choices, list) else None
@@ -241,7 +247,6 @@ class OpenAIStreamDecoder:
         if reason is not None:
             self._finish_reason = reason
             self.finished = True
-            self.settled = self._usage is not None
         return Delta(text, reasoning, reason, bool(text or reasoning or refusal or calls or reason))
 
     def _grow(self, calls: Any, data: str) -> None:  # noqa: ANN401 (any JSON value)
@@ -255,7 +260,7 @@ class OpenAIStreamDecoder:
             function = function if isinstance(function, Mapping) else {}
             call.id = call.id or _string(piece.get("id")) or ""
             call.name = call.name or _string(function.get("name")) or ""
-            call.arguments.append(_string(function.get("arguments")) or "")
+            call.arguments.append(_arguments(function.get("arguments")))
 
     def completion(self) -> Completion:
         """The answer so far."""
@@ -284,6 +289,17 @@ class _GrowingCall:
 
     def built(self) -> ToolCall:
         return ToolCall(self.id, self.name, "".join(self.arguments))
+
+
+def _failure(answer: Any) -> Any:  # noqa: ANN401 (any JSON value)
+    """The error that an answer or an event is: in `error`, by itself, or (at OpenRouter) in its first choice."""
+    if not isinstance(answer, Mapping):
+        return None
+    if answer.get("object") == "error":
+        return answer.get("error") or answer
+    choices = answer.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return answer.get("error") or (choice.get("error") if isinstance(choice, Mapping) else None)
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
@@ -326,8 +342,12 @@ def _text(content: object) -> str:
 
 
 def _finish_reason(reason: object) -> str | None:
-    """OpenAI's own words are tidegate's; the old `function_call` is a tool call, any other word passes through."""
-    return "tool_calls" if reason == "function_call" else _string(reason)
+    """OpenAI's own words are tidegate's; those that mean the same are made so, and any other passes through."""
+    return _SAME_REASON.get(reason, reason) if isinstance(reason, str) else None
+
+
+_SAME_REASON = {"function_call": "tool_calls", "eos": "stop"}
+"""OpenAI's old word, and Together's for an answer that ended by itself."""
 
 
 def _tool_calls(calls: object) -> list[ToolCall]:
@@ -335,24 +355,29 @@ def _tool_calls(calls: object) -> list[ToolCall]:
     for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, Mapping) else None
         if isinstance(function, Mapping):
-            arguments = _string(function.get("arguments")) or "{}"
+            arguments = _arguments(function.get("arguments")) or "{}"
             found.append(ToolCall(_string(call.get("id")) or "", _string(function.get("name")) or "", arguments))
     return found
+
+
+def _arguments(arguments: object) -> str:
+    """The JSON text of a call's arguments; some hosts send them as an object."""
+    return jsontext.encode(arguments).decode() if isinstance(arguments, Mapping) else _string(arguments) or ""
 
 
 def read_usage(usage: object) -> Usage | None:
     """OpenAI's usage object; None when it has no counts."""
     if not isinstance(usage, Mapping):
         return None
-    counts = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    if counts == (0, 0) and "prompt_tokens" not in usage:
+    into, out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if into is None and out is None:
         return None
-    details = usage.get("prompt_tokens_details")
-    thinking = usage.get("completion_tokens_details")
-    return Usage(*counts, _count(details, "cached_tokens"), 0, _count(thinking, "reasoning_tokens"))
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens") or 0
+    thought = _count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0
+    return Usage(into or 0, out or 0, min(cached, into or 0), 0, thought)
 
 
-def _count(source: object, name: str) -> int:
-    """A token count; whatever is no count (absent, null, negative, a string) is 0."""
+def _count(source: object, name: str) -> int | None:
+    """A token count; None for whatever is none (absent, null, negative, a string)."""
     value = source.get(name) if isinstance(source, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -87,6 +87,9 @@ _BY_STATUS: dict[int, type[CallError]] = {
 
 _NEVER_RETRIED = frozenset({400, 401, 402, 403, 404, 413, 422})
 
+_FIXED = (QuotaExhausted, ContentFiltered, ContextLengthExceeded, ModelNotFound)
+"""Refusals that stay what they are, whatever the status and the headers say."""
+
 _REQUEST_IDS = ("x-request-id", "request-id", "x-correlation-id", "apim-request-id", "cf-ray")
 
 
@@ -274,5 +277,5 @@ def _obey_should_retry(error: CallError, status: int, headers: Mapping[str, str]
     wish = headers.get("x-should-retry", "").strip().lower()
     if wish == "false":
         error.retryable = False
-    elif wish == "true" and status not in _NEVER_RETRIED and not isinstance(error, QuotaExhausted | ContentFiltered):
+    elif wish == "true" and status not in _NEVER_RETRIED and not isinstance(error, _FIXED):
         error.retryable = True

@@ -85,7 +85,7 @@ def endpoint(
             )
         return Endpoint(Route(local.NAME, local.checked_model(model)), local.LocalProvider())
     host = HOSTS[provider]
-    address = base_url or _first(environ, host.base_urls) or host.base_url
+    address = (_first(environ, host.base_urls) or host.base_url) if base_url is None else base_url
     if address is None:
         raise ConfigError(f"`{provider}/{model}` needs `base_url=`: the address of the host's API, often ending in /v1")
     address = checked_base_url(address, allow_http=allow_http)
@@ -144,7 +144,7 @@ class Endpoints:
         """The endpoint of `provider/model`, or of a model of the client's own provider; None is the client's own."""
         if name is None:
             return self.main
-        found = self._by_name.get(name)
+        found = self._by_name.get(name) if isinstance(name, str) else None
         if found is None:
             provider, model = split_model(name, self._provider)
             own = provider == self._provider

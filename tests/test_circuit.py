@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +12,7 @@ import pybreaker
 import pytest
 
 from tidegate import Breaker, CircuitBreaker, CircuitOpen, ConfigError
+from tidegate.circuit import Permit
 from tidegate.errors import BadRequest, CallError, Cancelled, Overloaded, RateLimited
 from tidegate.testing import ManualClock
 
@@ -19,6 +21,11 @@ PATIENCE = 30.0
 
 def breaker(clock: ManualClock | None = None, **options: Any) -> CircuitBreaker:
     return CircuitBreaker(Breaker(**{"failures": 1_000, **options}), clock=clock or ManualClock())
+
+
+def state(circuit: CircuitBreaker) -> str:
+    """Read anew each time; a type checker would believe that it stays what was asserted."""
+    return circuit.state
 
 
 def fail(circuit: CircuitBreaker, times: int = 1, error: BaseException | None = None) -> None:
@@ -40,7 +47,7 @@ def test_T7_it_opens_on_a_rate_of_failures_that_are_not_in_a_row() -> None:
     for _ in range(2):
         fail(circuit, 4)
         succeed(circuit)
-    assert circuit.state == "open"
+    assert state(circuit) == "open"
 
 
 def test_it_stays_closed_below_the_rate() -> None:
@@ -48,15 +55,15 @@ def test_it_stays_closed_below_the_rate() -> None:
     for _ in range(100):
         succeed(circuit, 2)
         fail(circuit)
-    assert circuit.state == "closed"
+    assert state(circuit) == "closed"
 
 
 def test_a_rate_is_not_judged_by_a_few_calls() -> None:
     circuit = breaker(window=20)
     fail(circuit, 9)
-    assert circuit.state == "closed"
+    assert state(circuit) == "closed"
     fail(circuit)
-    assert circuit.state == "open"
+    assert state(circuit) == "open"
 
 
 def test_it_opens_on_failures_in_a_row() -> None:
@@ -64,9 +71,9 @@ def test_it_opens_on_failures_in_a_row() -> None:
     fail(circuit, 2)
     succeed(circuit)
     fail(circuit, 2)
-    assert circuit.state == "closed"
+    assert state(circuit) == "closed"
     fail(circuit)
-    assert circuit.state == "open"
+    assert state(circuit) == "open"
 
 
 def test_it_opens_on_slow_calls() -> None:
@@ -76,7 +83,7 @@ def test_it_opens_on_slow_calls() -> None:
         permit = circuit.permit()
         clock.advance(seconds)
         permit.success()
-    assert circuit.state == "open"
+    assert state(circuit) == "open"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +94,7 @@ def test_it_opens_on_slow_calls() -> None:
 def test_T8_what_says_nothing_of_the_provider_never_opens_it(error: BaseException) -> None:
     circuit = breaker(failures=3, window=4)
     fail(circuit, 100, error)
-    assert circuit.state == "closed"
+    assert state(circuit) == "closed"
 
 
 def test_T8_what_says_nothing_is_no_success_either() -> None:
@@ -97,7 +104,7 @@ def test_T8_what_says_nothing_is_no_success_either() -> None:
         fail(circuit)
         fail(circuit, 5, BadRequest("400"))
     fail(circuit)
-    assert circuit.state == "open"
+    assert state(circuit) == "open"
 
 
 def test_any_exception_of_a_guarded_function_counts_unless_it_is_told_otherwise() -> None:
@@ -109,7 +116,7 @@ def test_any_exception_of_a_guarded_function_counts_unless_it_is_told_otherwise(
 
     with pytest.raises(ValueError, match="mine"):
         ask(ValueError("mine"))
-    assert circuit.state == "closed"
+    assert state(circuit) == "closed"
     with pytest.raises(OSError, match="theirs"):
         ask(OSError("theirs"))
     with pytest.raises(CircuitOpen):
@@ -153,7 +160,7 @@ def test_T7_exactly_so_many_probes_pass_under_64_threads() -> None:
 
     with ThreadPoolExecutor(64) as pool:
         assert sum(pool.map(ask, range(64))) == 3
-    assert circuit.state == "half-open"
+    assert state(circuit) == "half-open"
 
 
 def test_it_closes_when_all_probes_succeed_and_opens_when_one_fails() -> None:
@@ -161,14 +168,14 @@ def test_it_closes_when_all_probes_succeed_and_opens_when_one_fails() -> None:
     circuit = opened(clock, probes=2)
     clock.advance(10)
     succeed(circuit)
-    assert circuit.state == "half-open"
+    assert state(circuit) == "half-open"
     succeed(circuit)
-    assert circuit.state == "closed"
+    assert state(circuit) == "closed"
     fail(circuit)
     clock.advance(10)
     succeed(circuit)
     fail(circuit)
-    assert circuit.state == "open"
+    assert state(circuit) == "open"
     assert circuit.opens_in() == pytest.approx(10)
 
 
@@ -177,13 +184,14 @@ def test_T7_a_lost_probe_gives_its_permit_back() -> None:
     clock = ManualClock()
     circuit = opened(clock, probes=1)
     clock.advance(10)
-    for end in (lambda permit: permit.release(), lambda permit: permit.failure(Cancelled("stopped"))):
+    ends: list[Callable[[Permit], None]] = [Permit.release, lambda permit: permit.failure(Cancelled("stopped"))]
+    for end in ends:
         permit = circuit.permit()
         with pytest.raises(CircuitOpen):
             circuit.permit()
         end(permit)
     succeed(circuit)
-    assert circuit.state == "closed"
+    assert state(circuit) == "closed"
 
 
 def test_a_permit_is_reported_once() -> None:
@@ -194,7 +202,7 @@ def test_a_permit_is_reported_once() -> None:
     permit.success()
     permit.success()
     permit.failure(Overloaded("late"))
-    assert circuit.state == "half-open"
+    assert state(circuit) == "half-open"
 
 
 def test_what_was_under_way_before_a_change_has_no_say_after_it() -> None:
@@ -205,9 +213,9 @@ def test_what_was_under_way_before_a_change_has_no_say_after_it() -> None:
     clock.advance(10)
     probe = circuit.permit()
     late.failure(Overloaded("from before"))
-    assert circuit.state == "half-open"
+    assert state(circuit) == "half-open"
     probe.success()
-    assert circuit.state == "closed"
+    assert state(circuit) == "closed"
 
 
 @pytest.mark.parametrize("step", [-86_400.0, 86_400.0])
@@ -219,7 +227,7 @@ def test_T8_a_step_of_the_wall_clock_changes_nothing(step: float) -> None:
         circuit.permit()
     clock.advance(10)
     succeed(circuit, 3)
-    assert circuit.state == "closed"
+    assert state(circuit) == "closed"
 
 
 # Threads, listeners, forks
@@ -264,7 +272,7 @@ def test_a_listener_that_fails_costs_no_call() -> None:
 
     circuit = CircuitBreaker(failures=1, listeners=[Broken()], clock=ManualClock())
     fail(circuit)
-    assert circuit.state == "open"
+    assert state(circuit) == "open"
 
 
 def test_a_forked_child_goes_on_with_the_same_circuit() -> None:
@@ -280,7 +288,7 @@ def test_a_forked_child_goes_on_with_the_same_circuit() -> None:
                 os._exit(2)
             os._exit(0 if circuit.state == "closed" else 1)
         assert os.waitpid(child, 0)[1] == 0
-    assert circuit.state == "open"
+    assert state(circuit) == "open"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,15 @@ def llmock() -> Iterator[str]:
 def test_every_page_has_examples() -> None:
     """A page whose examples were not found would pass for the wrong reason."""
     pages = {name.split(":")[0] for name, _, _ in EXAMPLES}
-    assert {"README.md", "quickstart.md", "streaming.md", "settings.md", "errors.md", "limits.md", "recovery.md"} <= pages
+    assert {
+        "README.md",
+        "quickstart.md",
+        "streaming.md",
+        "settings.md",
+        "errors.md",
+        "limits.md",
+        "recovery.md",
+    } <= pages
 
 
 @pytest.mark.parametrize(("code", "toml"), [row[1:] for row in EXAMPLES], ids=[row[0] for row in EXAMPLES])

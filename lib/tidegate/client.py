@@ -328,8 +328,7 @@ class Client:
         """The call, and a function that unties it from the tokens that can end it."""
         self._check_open()
         trace = Trace(SYSTEM_CLOCK.monotonic, phase)
-        if recover not in ("raise", "restart"):
-            raise ConfigError(f'`recover` is "raise" or "restart", not {recover!r}')
+        _check_values(priority, cancel, tags, recover)
         token = CancelToken()
         call = Call(
             id=f"{self._id_prefix}-{next(self._numbers):x}",
@@ -390,6 +389,17 @@ def _tie(token: CancelToken, *parents: CancelToken | None) -> Callable[[], None]
             forget()
 
     return untie
+
+
+def _check_values(priority: object, cancel: object, tags: object, recover: object) -> None:
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise ConfigError(f"`priority` is a whole number, not {priority!r}")
+    if cancel is not None and not isinstance(cancel, CancelToken):
+        raise ConfigError(f"`cancel` is a `CancelToken`, not `{type(cancel).__name__}`")
+    if tags is not None and not isinstance(tags, Mapping):
+        raise ConfigError(f"`tags` is a dict of names and texts, not `{type(tags).__name__}`")
+    if recover not in ("raise", "restart"):
+        raise ConfigError(f'`recover` is "raise" or "restart", not {recover!r}')
 
 
 def _check_names(options: Mapping[str, Any]) -> None:

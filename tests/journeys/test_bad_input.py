@@ -47,6 +47,8 @@ PROMPTS: dict[str, tuple[Any, str]] = {
     "a tool's answer to nothing": ({"role": "tool", "content": "12:40"}, "needs the `tool_call_id`"),
 }
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "a priority that is no number": ({"priority": "high"}, "`priority` is a whole number, not 'high'"),
+    "tags that are no dict": ({"tags": 5}, "`tags` is a dict"),
     "max_tokens of 0": ({"max_tokens": 0}, "`max_tokens` is a whole number of at least 1, not 0"),
     "max_tokens below 0": ({"max_tokens": -5}, "`max_tokens`"),
     "max_tokens that are no number": ({"max_tokens": float("nan")}, "`max_tokens`"),

@@ -57,8 +57,8 @@ class Paper:
         self._stream.flush()
 
     def _put(self, text: str) -> None:
+        self._last = text[-1]  # first: Ctrl-C may come when the text is out already
         self._stream.write(text)
-        self._last = text[-1]
 
     def _take(self, character: str) -> None:
         if character == "\n":

@@ -32,7 +32,7 @@ PATIENCE = 30.0
 
 @contextlib.contextmanager
 def client_of(server: FaultServer, **options: Any) -> Iterator[Client]:
-    """A client of `server`, without retries and circuits unless asked for. What is in flight at its end is cancelled."""
+    """A client of `server`, without retries and circuits unless asked for. At its end nothing is left in flight."""
     with contextlib.ExitStack() as stack:
         client = Client(
             MODEL, **{"base_url": server.base_url, "api_key": KEY, "retry": None, "breaker": None, **options}

@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     from tidegate.clock import CancelToken as CancelToken
     from tidegate.dispatch import Timeouts as Timeouts
     from tidegate.errors import (
+        AllRoutesFailed as AllRoutesFailed,
+    )
+    from tidegate.errors import (
         AuthenticationFailed as AuthenticationFailed,
     )
     from tidegate.errors import (
@@ -139,6 +142,7 @@ _HOMES = {
     "tidegate.clock": ("CancelToken",),
     "tidegate.dispatch": ("Timeouts",),
     "tidegate.errors": (
+        "AllRoutesFailed",
         "AuthenticationFailed",
         "BadRequest",
         "CallError",

@@ -2,12 +2,13 @@
 
 ::
 
-    Observe > Retry > Admission > Breaker > Dispatch
-    - once a call - ------- once an attempt -------
+    Observe > Fallback > Retry > Admission > Breaker > Dispatch
+    ------ once a call ------- ------ once an attempt -------
 
-Observe is outermost, so that its figures hold whatever happens inside. Retry is outside everything that an attempt
-pays for, so that every attempt pays anew. The circuit is looked at before a call waits in line and asked for its permit
-after it: nobody waits for a route that is down, and nobody holds a probe's permit while it waits.
+Observe is outermost, so that its figures hold whatever happens inside. Fallback is outside Retry, so that a new route
+starts its attempts anew, and Retry outside everything that an attempt pays for, so that every attempt pays anew. The
+circuit is looked at before a call waits in line and asked for its permit after it: nobody waits for a route that is
+down, and nobody holds a probe's permit while it waits.
 """
 
 from __future__ import annotations
@@ -15,17 +16,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tidegate import catalog
 from tidegate.accounting.prices import PriceBook
 from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.dispatch import Dispatch
+from tidegate.errors import ConfigError
+from tidegate.pipeline.call import Route
 from tidegate.pipeline.chain import Policy, Proceed, fold
 from tidegate.pipeline.events import Announcer, Listener
 from tidegate.policies.admission import AdmissionPolicy
 from tidegate.policies.breaker import BreakerPolicy
+from tidegate.policies.fallback import FallbackPolicy
 from tidegate.policies.observe import ObservePolicy
 from tidegate.policies.retry import RetryPolicy
 from tidegate.providers import local
-from tidegate.providers.registry import Endpoints, default_model
+from tidegate.providers.registry import Endpoints, default_model, split_model
 from tidegate.reporting.logs import log_events
 from tidegate.reporting.metrics import MetricsWindow
 from tidegate.settings import ClientSettings
@@ -77,6 +82,8 @@ def assemble(
         clock=clock,
     )
     policies: tuple[Policy, ...] = (ObservePolicy(announce),)
+    if settings.fallbacks:
+        policies += (FallbackPolicy(_fallbacks(settings, endpoints), window_of=_window, announce=announce),)
     if settings.retry is not None:
         policies += (RetryPolicy(settings.retry, announce=announce, clock=clock),)
     breaker = None if settings.breaker is None else BreakerPolicy(settings.breaker, clock=clock)
@@ -90,3 +97,18 @@ def assemble(
     if breaker is not None:
         policies += (breaker,)
     return Corridor(fold(policies, dispatch), policies, endpoints, transport, window, admission, breaker, workers)
+
+
+def _fallbacks(settings: ClientSettings, endpoints: Endpoints) -> list[Route]:
+    routes: list[Route] = []
+    for name in settings.fallbacks:
+        provider, model = split_model(name)
+        route = endpoints.named(f"{provider}/{model}").route
+        if route in (endpoints.main.route, *routes):
+            raise ConfigError(f"`Client(fallbacks=…)`: `{name}` is asked already before it")
+        routes.append(route)
+    return routes
+
+
+def _window(route: Route) -> int | None:
+    return catalog.facts(route.provider, route.model).context_window

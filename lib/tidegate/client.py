@@ -96,6 +96,7 @@ class Client:
         retry: Retry | None = _UNSET,
         limits: Limits | None = None,
         breaker: Breaker | None = _UNSET,
+        fallbacks: Sequence[str] = (),
         workers: int | None = None,
         allow_http: bool = _UNSET,
         ca_bundle: str | None = None,
@@ -109,6 +110,7 @@ class Client:
             "workers": workers,
             "ca_bundle": ca_bundle,
             "limits": limits,
+            "fallbacks": fallbacks or None,
         }
         unset: dict[str, Any] = {
             "timeout": timeout,

@@ -10,6 +10,7 @@
         ├── Cancelled                     cancelled or closed by you
         ├── RequestTooLarge               needs more than its limits ever allow; nothing was sent
         ├── CircuitOpen                   its route has failed too often; nothing was sent
+        ├── AllRoutesFailed               no fallback could answer either; see `failures`
         ├── StreamInterrupted             the answer broke off after you had seen some; see `partial`
         ├── TransportError                no whole answer arrived
         │   ├── ConnectFailed             the provider could not be reached
@@ -43,7 +44,7 @@ Whether a failure may be retried and whether it is the provider's fault live on 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 from tidegate.attempts import Attempt
@@ -132,6 +133,11 @@ class CallError(TidegateError):
             return f"{self.provider}/{self.model}: "
         return f"{self.provider}: " if self.provider else ""
 
+    @property
+    def route(self) -> str:
+        """Which call this was, as `provider/model`."""
+        return self._call().removesuffix(": ")
+
     def locate(self, provider: str, model: str) -> Self:
         """Fill in which call this was, unless that is known already; returns the error itself."""
         self.provider = self.provider or provider
@@ -168,6 +174,20 @@ class CircuitOpen(CallError):
     """The route has failed too often lately. Nothing was sent; `retry_after` says when it will be tried again."""
 
     hint = "A route in `fallbacks=` would be asked instead."
+
+
+class AllRoutesFailed(CallError):
+    """Neither the route that was asked nor any fallback could answer. `failures` has what each of them said."""
+
+    failures: tuple[CallError, ...] = ()
+
+    @classmethod
+    def of(cls, failures: Sequence[CallError]) -> Self:
+        """All failures together, in the order in which the routes were asked."""
+        error = cls("no route could answer: " + "; ".join(f"{each.route}: {each.message}" for each in failures))
+        error.failures = tuple(failures)
+        error.partial = next((each.partial for each in reversed(failures) if each.partial), "")
+        return error
 
 
 class StreamInterrupted(CallError):

@@ -34,6 +34,7 @@ class ClientSettings(Options):
     timeouts: Timeouts = Timeouts()
     retry: Retry | None = Retry()
     limits: Limits | None = None
+    fallbacks: tuple[str, ...] = ()
     breaker: Breaker | None = Breaker()
     workers: Count | None = None
     allow_http: bool = False

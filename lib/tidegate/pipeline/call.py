@@ -47,5 +47,7 @@ class Call:
     task: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
+    alternatives: int = 0
+    """Other routes that could still be asked."""
     heed: Callable[[int, Mapping[str, str]], None] | None = None
     """Told a response's status and headers as soon as its head has come, by whoever waits for what they say."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tidegate.attempts import Attempt
     from tidegate.chat.reply import Completion
     from tidegate.errors import CallError
-    from tidegate.pipeline.call import Call
+    from tidegate.pipeline.call import Call, Route
 
 _log = logging.getLogger("tidegate")
 
@@ -35,6 +35,15 @@ class RetryScheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class FellBack:
+    """A route could not answer; another is asked."""
+
+    call: Call
+    error: CallError
+    following: Route
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded:
     """A call is over. `completion` is what there is of the answer, `error` None when it is whole."""
 
@@ -43,7 +52,7 @@ class CallEnded:
     error: CallError | None
 
 
-Event = AttemptEnded | RetryScheduled | CallEnded
+Event = AttemptEnded | RetryScheduled | FellBack | CallEnded
 Listener = Callable[[Event], None]
 
 

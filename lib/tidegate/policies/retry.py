@@ -6,13 +6,14 @@ import dataclasses
 import random
 from collections.abc import Callable
 
-from tidegate.chat.reply import Chunk, Completion, Reply, Stream
+from tidegate.chat.reply import Reply, Stream
 from tidegate.clock import SYSTEM_CLOCK, Clock
-from tidegate.errors import CallError, Cancelled, DeadlineExceeded, RateLimited, StreamInterrupted
+from tidegate.errors import CallError, Cancelled, DeadlineExceeded, FirstTokenTimeout, RateLimited, StreamInterrupted
 from tidegate.options import Count, Options, Seconds
 from tidegate.pipeline.call import Call
 from tidegate.pipeline.chain import Proceed
 from tidegate.pipeline.events import Event, RetryScheduled
+from tidegate.policies.restarting import Restarting
 from tidegate.policies.retry_budget import RETRY_BUDGETS, RetryBudgets
 
 RETRY_AFTER_SPREAD = 0.1
@@ -63,8 +64,21 @@ class RetryPolicy:
         self._budgets.earn(call.route)
         reply = self._opened(call, proceed)
         if isinstance(reply, Stream) and call.recover == "restart":
-            return Stream(_Restarting(self, call, proceed, reply))
+            return Stream(Restarting(call, reply, lambda broken, error: self._again(broken, error, proceed)))
         return reply
+
+    def _again(self, call: Call, error: CallError, proceed: Proceed) -> tuple[Call, Reply]:
+        """Another attempt after one that broke off. Raises what ended the last one when there is to be none."""
+        while True:
+            call = self.next_attempt(call, error)
+            try:
+                return call, proceed(call)
+            except (Cancelled, DeadlineExceeded):
+                raise
+            except CallError as caught:
+                cause = caught
+            error = StreamInterrupted.because(cause)
+            error.__cause__ = cause
 
     def _opened(self, call: Call, proceed: Proceed) -> Reply:
         while True:
@@ -78,6 +92,8 @@ class RetryPolicy:
         """Wait, and answer the call of the next attempt. Raises `error` when there is to be none."""
         if not error.retryable or call.attempt >= self._options.attempts:
             raise error
+        if call.alternatives and isinstance(error, FirstTokenTimeout):
+            raise error  # it is silent, and another route may not be
         delay = self._delay(call.attempt, error)
         if delay >= call.deadline.remaining():
             raise error  # the next attempt could not even begin: say now what went wrong
@@ -108,66 +124,3 @@ class RetryPolicy:
 
     def __repr__(self) -> str:
         return f"Retry(attempts={self._options.attempts})"
-
-
-class _Restarting:
-    """A stream that asks again when it breaks off, and marks the chunk with which the new answer begins.
-
-    Each inner stream settles by itself; the outer one ends once, with the last of them.
-    """
-
-    def __init__(self, policy: RetryPolicy, call: Call, proceed: Proceed, opened: Stream) -> None:
-        self._policy = policy
-        self._call = call
-        self._proceed = proceed
-        self._inner = opened
-        self._index = 0
-        self._closed = False
-        self._restarted = False
-
-    def next_chunk(self) -> Chunk | None:
-        while True:
-            try:
-                chunk = next(self._inner, None)
-            except CallError as caught:
-                error = caught
-            else:
-                return self._numbered(chunk)
-            self._reopen(error)
-
-    def _numbered(self, chunk: Chunk | None) -> Chunk | None:
-        if chunk is None:
-            return None
-        chunk = dataclasses.replace(chunk, index=self._index, restarted=self._restarted or chunk.restarted)
-        self._index += 1
-        self._restarted = False
-        return chunk
-
-    def _reopen(self, error: CallError) -> None:
-        """Another inner stream. Raises what ended the last one when there is to be none."""
-        while True:
-            self._call = self._policy.next_attempt(self._call, error)
-            try:
-                reply = self._proceed(self._call)
-            except (Cancelled, DeadlineExceeded):
-                raise
-            except CallError as caught:
-                cause = caught
-            else:
-                break
-            error = StreamInterrupted.because(cause)
-            error.__cause__ = cause
-        if isinstance(reply, Completion):
-            raise error
-        self._inner, self._restarted = reply, True
-        if self._closed:
-            reply.close()
-
-    def close(self) -> None:
-        self._closed = True
-        self._call.cancel.cancel()
-        self._inner.close()
-
-    def completion(self, *, interrupted: bool) -> Completion:
-        self._inner.close()
-        return dataclasses.replace(self._inner.completion, interrupted=interrupted)

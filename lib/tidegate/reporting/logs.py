@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from tidegate.pipeline.events import AttemptEnded, CallEnded, Event, RetryScheduled
+from tidegate.pipeline.events import AttemptEnded, CallEnded, Event, FellBack, RetryScheduled
 
 LOGGER = logging.getLogger("tidegate")
 LOGGER.addHandler(logging.NullHandler())  # a program that configures no logging sees nothing: errors are raised anyway
@@ -21,6 +21,8 @@ def log_events(event: Event) -> None:
             _call_ended(event)
         case RetryScheduled():
             _retry_scheduled(event)
+        case FellBack():
+            _fell_back(event)
         case AttemptEnded():
             _attempt_ended(event)
 
@@ -55,6 +57,17 @@ def _retry_scheduled(event: RetryScheduled) -> None:
             event.delay,
             extra={"tidegate_call": event.call.id, "tidegate_delay": event.delay},
         )
+
+
+def _fell_back(event: FellBack) -> None:
+    LOGGER.warning(
+        "call %s: %s failed (%s), asking %s",
+        event.call.id,
+        event.call.route,
+        type(event.error).__name__,
+        event.following,
+        extra={"tidegate_call": event.call.id, "tidegate_route": str(event.following)},
+    )
 
 
 def _attempt_ended(event: AttemptEnded) -> None:

@@ -23,6 +23,11 @@ import pytest
 hypothesis.settings.register_profile("tidegate", deadline=None)
 hypothesis.settings.load_profile("tidegate")
 
+# A shell starts what runs in the background with SIGINT ignored, and programs inherit that: Ctrl-C would mean nothing
+# to those that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # The network
 
 

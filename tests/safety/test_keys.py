@@ -16,6 +16,7 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -316,6 +317,21 @@ def test_X1_ctrl_c_shows_no_key_in_the_locals_of_any_frame(server: FaultServer) 
     text = with_locals(caught.value)
     assert "in urlopen" in text
     assert "headers = <headers " in text
+    assert_hidden("a traceback with locals", text)
+
+
+def test_X1_ctrl_c_while_a_request_leaves_shows_no_key_in_its_bytes(
+    server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_socket: socket.socket, data: bytes) -> None:
+        assert CANARY.encode() in data
+        raise KeyboardInterrupt
+
+    with client_of(server, api_key=CANARY) as client, pytest.raises(KeyboardInterrupt) as caught:
+        monkeypatch.setattr(socket.socket, "sendall", interrupted)
+        client.complete("Hi")
+    text = with_locals(caught.value)
+    assert "bytes of a request>" in text
     assert_hidden("a traceback with locals", text)
 
 

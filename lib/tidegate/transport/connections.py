@@ -128,6 +128,17 @@ def _getaddrinfo(host: str, port: int) -> list[Address]:
 NAME_LOOKUPS = NameLookups()
 
 
+class _Unshown(bytes):
+    """A request's bytes: the key is in them, and a traceback with locals that is taken while they leave shows them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes of a request>"
+
+    __str__ = __repr__
+
+
 class _Guarded(HTTPConnection):
     """A connection that shows its socket to the guard of whoever uses it."""
 
@@ -200,8 +211,9 @@ class _Guarded(HTTPConnection):
         if self._hold_head:
             self._hold_head, self._head = False, data
             return
-        head, self._head = self._head, b""
-        super().send(head + data if head else data)
+        if self._head:
+            data, self._head = _Unshown(self._head + data), b""
+        super().send(data)
 
     def _hand_over(self, guard: Guard) -> None:
         """From now on the socket is this exchange's; whoever had it before may not cut it any more."""

@@ -327,8 +327,8 @@ def test_X1_ctrl_c_while_a_request_leaves_shows_no_key_in_its_bytes(
         assert CANARY.encode() in data
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(socket.socket, "sendall", interrupted)
     with client_of(server, api_key=CANARY) as client, pytest.raises(KeyboardInterrupt) as caught:
-        monkeypatch.setattr(socket.socket, "sendall", interrupted)
         client.complete("Hi")
     text = with_locals(caught.value)
     assert "bytes of a request>" in text

@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     for names in (
         "version forking abandoned attempts errors jsontext",
         "clock options",
-        "chat catalog",
+        "chat catalog storage",
         "transport accounting pipeline pace circuit",
         "policies providers reporting",
         "dispatch",

@@ -54,6 +54,13 @@ class Corridor:
     breaker: BreakerPolicy | None
     workers: int
 
+    def close(self) -> None:
+        """Give back the connections, to providers and to stores."""
+        self.transport.close()
+        self.admission.close()
+        if self.breaker is not None:
+            self.breaker.close()
+
 
 def assemble(
     settings: ClientSettings,

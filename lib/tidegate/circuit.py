@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -22,7 +23,8 @@ import pybreaker
 from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.errors import CallError, CircuitOpen
 from tidegate.forking import reset_in_child
-from tidegate.options import Count, Fraction, Options, Seconds
+from tidegate.options import Count, Fraction, HiddenText, Options, Seconds
+from tidegate.storage.redis import RedisStore
 
 State = Literal["closed", "open", "half-open"]
 P = ParamSpec("P")
@@ -33,6 +35,11 @@ _NAMES: dict[str, State] = {
     pybreaker.STATE_OPEN: "open",
     pybreaker.STATE_HALF_OPEN: "half-open",
 }
+_CODES = {state: code for code, state in _NAMES.items()}
+
+LOOK = 0.25
+"""Seconds for which what a shared store said of a circuit is believed; ten times that when it did not answer."""
+
 _UNUSED = 2**62
 """pybreaker's own count of failures, which is not used."""
 
@@ -56,6 +63,9 @@ class Breaker(Options):
     """Seconds that it stays open before calls are let through to try."""
     probes: Count = 3
     """Calls let through to try. When all of them succeed it closes, when one fails it opens again."""
+    store: HiddenText = None
+    """Where several processes share the state, such as `redis://host:6379/0`; None: nobody shares it. Each process
+    counts failures and time by itself, and lets its own probes through."""
 
 
 def blames_the_provider(error: BaseException) -> bool:
@@ -129,6 +139,7 @@ class CircuitBreaker:
 
     or `@breaker` on a function that does it. The options are those of `Breaker`. `counts` says which errors are
     failures (by default those of the provider, and any exception that is not tidegate's). `listeners` are pybreaker's.
+    With `Breaker(store=…)` all circuits of that `name` share their state; `store` is for who has connected already.
     """
 
     def __init__(
@@ -139,9 +150,13 @@ class CircuitBreaker:
         counts: Callable[[BaseException], bool] = blames_the_provider,
         listeners: Iterable[pybreaker.CircuitBreakerListener] = (),
         clock: Clock = SYSTEM_CLOCK,
+        store: RedisStore | None = None,
         **fields: Any,
     ) -> None:
         self._options = options or Breaker(**fields)
+        if store is None and self._options.store is not None:
+            store = RedisStore(self._options.store, field="CircuitBreaker(store=…)")
+        self._board = _Board(store, name or "", clock) if store is not None else None
         self._name = name
         self.counts = counts
         self._clock = clock
@@ -158,6 +173,8 @@ class CircuitBreaker:
         self._machine._lock = threading.RLock()  # noqa: SLF001 (the parent's may be held for ever)
         self._generation = getattr(self, "_generation", 0) + 1
         self._in_a_row = 0
+        self._untold = False
+        """Whether a state was entered that other processes do not know of yet."""
         self._opened_at = getattr(self, "_opened_at", 0.0)
         self._probing = self._passed = 0
         """Probes under way, and those that succeeded."""
@@ -175,12 +192,14 @@ class CircuitBreaker:
 
     def peek(self) -> None:
         """Raise `CircuitOpen` when a call would not be let through now. Takes nothing."""
+        self._heed_others()
         if self.state != "closed":
             with self._lock:
                 self._check()
 
     def permit(self) -> Permit:
         """Leave for one call. Raises `CircuitOpen`, with `retry_after`."""
+        self._heed_others()
         with self._lock:
             self._check()
             state = self.state
@@ -188,7 +207,26 @@ class CircuitBreaker:
                 self._begin("half-open")
             if state != "closed":
                 self._probing += 1
-            return Permit(self, self._generation, self._clock.monotonic())
+            permit = Permit(self, self._generation, self._clock.monotonic())
+        self._tell_others()
+        return permit
+
+    def _heed_others(self) -> None:
+        """Take over what another process has found out, if there are any."""
+        if self._board is None or not self._board.due():
+            return
+        generation = self._generation
+        state = self._board.read()
+        with self._lock:
+            if state is not None and state != self.state and generation == self._generation and not self._untold:
+                self._begin(state)
+                self._untold = False
+
+    def _tell_others(self) -> None:
+        """Let the other processes know of a state that was entered. Nobody waits for this lock meanwhile."""
+        if self._board is not None and self._untold:
+            self._board.write(self.state)
+            self._untold = False
 
     def _check(self) -> None:
         state = self.state
@@ -214,6 +252,7 @@ class CircuitBreaker:
                 self._window.append((failed, slow))
                 if self._too_bad():
                     self._begin("open")
+        self._tell_others()
 
     def _judge_probe(self, failed: bool | None) -> None:  # noqa: FBT001 (an outcome)
         self._probing -= 1
@@ -238,6 +277,7 @@ class CircuitBreaker:
     def _begin(self, state: State) -> None:
         """Enter a state. What was under way in the one before has no say in it."""
         self._generation += 1
+        self._untold = True
         self._probing = self._passed = self._in_a_row = 0
         self._window.clear()
         match state:
@@ -267,3 +307,49 @@ class CircuitBreaker:
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self._name or ''} {self.state}>".replace("  ", " ")
+
+
+class _Board:
+    """Where the processes that share a circuit see its state: pybreaker's own entry in Redis."""
+
+    def __init__(self, store: RedisStore, name: str, clock: Clock) -> None:
+        self._store = store
+        self._name = f"tidegate:{name}"
+        self._clock = clock
+        self._kept: pybreaker.CircuitRedisStorage | None = None
+        self._look_at = -math.inf
+        self._silent = False
+
+    def due(self) -> bool:
+        """Whether it is time to look. Threads that ask at once may both be told so: it costs a question."""
+        now = self._clock.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK
+        return True
+
+    def read(self) -> State | None:
+        """What the others say, None when there is nothing to be read."""
+        return self._asked(lambda: _NAMES.get(self._entry().state))
+
+    def write(self, state: State) -> None:
+        """Say it to the others."""
+        self._asked(lambda: setattr(self._entry(), "state", _CODES[state]))
+
+    def _entry(self) -> pybreaker.CircuitRedisStorage:
+        if self._kept is None:
+            client: Any = self._store  # it asks for no more than a client's `get`, `set` and `setnx`
+            self._kept = pybreaker.CircuitRedisStorage(pybreaker.STATE_CLOSED, client, namespace=self._name)
+        return self._kept
+
+    def _asked(self, ask: Callable[[], State | None]) -> State | None:
+        try:
+            answer = ask()
+        except ConnectionError as error:
+            self._look_at = self._clock.monotonic() + 10 * LOOK
+            if not self._silent:
+                _log.warning("%s: the state of circuits is not shared until it does", error)
+            self._silent = True
+            return None
+        self._silent = False
+        return answer

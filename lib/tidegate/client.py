@@ -309,7 +309,7 @@ class Client:
             workers, self._workers = self._workers, None
         if workers is not None:
             workers.close(cancel=cancel)
-        self._corridor.transport.close()
+        self._corridor.close()
 
     def _prepare(
         self,

@@ -15,9 +15,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from tidegate.clock import CancelToken, Deadline
 from tidegate.errors import Cancelled, DeadlineExceeded, RequestTooLarge
+from tidegate.pace.bucket import Bucket
 from tidegate.pace.gate import BOOST, Gate, Ticket, Units
 from tidegate.pace.headers import Reading
-from tidegate.pace.levels import Bucket, Quota
+from tidegate.pace.levels import Quota
 from tidegate.testing import ManualClock
 
 ONE: Units = {"requests": 1.0}
@@ -25,7 +26,7 @@ PATIENCE = 30.0
 
 
 def quota_gate(limit: float = 60, *, clock: ManualClock | None = None, size: float | None = None) -> Gate:
-    return Gate(("requests",), Quota([Bucket(limit, 60, size or limit)]), clock=clock or ManualClock())
+    return Gate(("requests",), Quota([Bucket(limit, 60, size or limit)]), adaptive=False, clock=clock or ManualClock())
 
 
 def tokens(count: float) -> Units:
@@ -57,6 +58,34 @@ def test_a_call_waits_exactly_as_long_as_it_must() -> None:
     gate.enter(ONE, deadline=within(10, clock))
     gate.enter(ONE, deadline=within(10, clock))
     assert list(clock.waits) == pytest.approx([1.0])
+
+
+def test_the_first_call_of_a_route_goes_alone_until_it_is_heard_of() -> None:
+    """A thousand callers could break limits that its response tells; but nobody waits for it for long."""
+    clock = ManualClock()
+    gate = Gate(clock=clock)
+    first = gate.enter(ONE, deadline=within(10, clock))
+    assert gate.try_enter(ONE) is None
+    first.heed({})
+    assert all(gate.try_enter(ONE) is not None for _ in range(100))
+
+
+def test_calls_behind_a_slow_first_one_double_by_and_by() -> None:
+    clock = ManualClock()
+    gate = Gate(clock=clock)
+    for _ in range(8):
+        gate.enter(ONE, deadline=within(10, clock))
+    assert list(clock.waits) == pytest.approx([0.5, 0.1, 0.1])
+
+
+def test_nobody_is_refused_because_the_first_call_is_slow() -> None:
+    """Its response may come any moment: a call waits for it until its own deadline."""
+    clock = ManualClock()
+    gate = Gate(clock=clock)
+    gate.enter(ONE, deadline=within(10, clock))
+    with pytest.raises(DeadlineExceeded, match="passed while it waited"):
+        gate.enter(ONE, deadline=within(0.3, clock))
+    assert list(clock.waits) == pytest.approx([0.3])
 
 
 def test_R5_what_can_never_fit_is_refused_at_once() -> None:

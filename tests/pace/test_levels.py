@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.pace.levels import Bucket, Quota
+from tidegate.pace.bucket import Bucket
+from tidegate.pace.levels import Quota
 
 REQUESTS = Bucket(600, 60, 600)
 TOKENS = Bucket(60_000, 60, 60_000)

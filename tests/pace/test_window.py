@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidegate.pace.levels import Bucket
+from tidegate.pace.bucket import Bucket
 from tidegate.pace.window import SLOTS, SlidingWindow
 
 

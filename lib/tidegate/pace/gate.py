@@ -18,14 +18,15 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from tidegate.clock import SYSTEM_CLOCK, CancelToken, Clock, Deadline
 from tidegate.errors import CallError, DeadlineExceeded, RateLimited, RequestTooLarge
 from tidegate.forking import reset_in_child
+from tidegate.pace.bucket import Bucket
 from tidegate.pace.headers import Reading, Unit
 from tidegate.pace.lessons import Lesson
-from tidegate.pace.levels import Bucket
+from tidegate.pace.pacing import Counted, Pacing, Receipt
 from tidegate.pace.throttle import Throttle
 
 BOOST = 10.0
@@ -37,30 +38,12 @@ SLACK = 0.005
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds that a route pauses after a refusal that does not say how long, doubled with each further one."""
 
+ALONE, DOUBLED_EVERY = 0.5, 0.1
+"""The first call of a route goes alone: its response may tell the limits, which a thousand callers could break at once.
+They are not held up for long: after `ALONE` seconds two may be under way, and every `DOUBLED_EVERY` twice as many."""
+
 Units = Mapping[Unit, float]
 Settlement = Literal["auto", "reserved", "used"]
-
-
-class Pacing(Protocol):
-    """A configured quota: `levels.Quota` or `window.SlidingWindow`. One thread at a time is let in to `admit`."""
-
-    buckets: tuple[Bucket, ...]
-
-    def admit(self, now: float, units: Sequence[float]) -> float:
-        """Take `units` of each bucket, all or none: 0, or the seconds to wait; `inf` for not before a change."""
-        ...
-
-    def change(self, now: float, units: Sequence[float]) -> None:
-        """Add to what is in use; negative `units` give back."""
-        ...
-
-    def finished(self, now: float, units: Sequence[float]) -> None:
-        """The response to a call that took `units` has come."""
-        ...
-
-    def levels(self, now: float) -> tuple[float, ...]:
-        """Units of each bucket that are in use."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +62,8 @@ class LimitStatus:
     """Of each unit what is in use, and its bucket."""
     learned: dict[Unit, tuple[float, Bucket]]
     """The same of what responses have taught."""
+    shared: str | None = None
+    """Whether other processes share what is configured, and whether their store answers. None: it is not shared."""
 
     def __str__(self) -> str:
         known = [("", self.configured), ("learned ", self.learned)]
@@ -92,16 +77,24 @@ class LimitStatus:
             parts.append(f"at most {self.allowed:.0f} at once")
         if self.paused:
             parts.append(f"paused for {self.paused:.3g} s")
+        if self.shared:
+            parts.append(self.shared)
         return ", ".join(parts)
 
 
 class _Waiter:
     """A call in line."""
 
-    __slots__ = ("deadline", "error", "event", "gone", "rank", "retry_at", "taking", "ticket", "units")
+    __slots__ = ("deadline", "error", "event", "gone", "guessed", "patient", "rank", "receipt", "retry_at", "taking",
+                 "ticket", "units")  # fmt: skip
 
-    def __init__(self, units: Units, deadline: Deadline, rank: float) -> None:
+    def __init__(self, units: Units, deadline: Deadline, rank: float, *, patient: bool = True) -> None:
         self.units = units
+        self.patient = patient
+        """Whether it comes back after a wait, so that its turn may be held."""
+        self.guessed = False
+        """Whether it may be let in before the time that it was told."""
+        self.receipt: Receipt = ()
         self.taking: Sequence[float] = ()
         """What it takes of the configured buckets: the units as the server is found to count them."""
         self.deadline = deadline
@@ -117,7 +110,7 @@ class _Waiter:
 class Ticket:
     """What one call has taken. It must be closed exactly once; closing again does nothing."""
 
-    __slots__ = ("_closed", "_gate", "remembered", "sent", "sent_at", "taken", "units")
+    __slots__ = ("_closed", "_gate", "receipt", "remembered", "sent", "sent_at", "taken", "units")
 
     def __init__(self, gate: Gate, waiter: _Waiter, sent: Units, remembered: Units, sent_at: float) -> None:
         self._gate = gate
@@ -125,6 +118,8 @@ class Ticket:
         """What was estimated."""
         self.taken = waiter.taking
         """What was taken of the configured buckets."""
+        self.receipt: Receipt | None = waiter.receipt
+        """What they answered; None once they know of the response."""
         self.sent = sent
         """What the server is expected to count, until it has."""
         self.remembered = remembered
@@ -162,6 +157,7 @@ class Gate:
         """`units` are what the buckets of `pacing` count, in their order."""
         self._units = tuple(units)
         self._pacing = pacing
+        self._shared = pacing is not None and pacing.shared is not None
         self._sizes = {u: b.size for u, b in zip(units, pacing.buckets if pacing else (), strict=True)}
         self._concurrent = concurrent
         self._settle = settle
@@ -181,6 +177,9 @@ class Gate:
         self._throttle = Throttle(self._concurrent)
         self._lessons: dict[Unit, Lesson] = {}
         self._paused_until = self._refused_at = -math.inf
+        self._heard = False
+        """Whether the route has ever answered, or failed to."""
+        self._first_at = -math.inf
         self._refusals = 0
         """In a row; those that were under way together count once."""
         self._left = 0
@@ -215,7 +214,7 @@ class Gate:
     def try_enter(self, units: Units) -> Ticket | None:
         """Take `units` if they may be used at once and nobody waits; else None. Raises `RequestTooLarge`."""
         self._check_size(units)
-        waiter = _Waiter(units, Deadline.after(None, self._clock), self._clock.monotonic())
+        waiter = _Waiter(units, Deadline.after(None, self._clock), self._clock.monotonic(), patient=False)
         with self._lock:
             if any(not other.gone for _, _, other in self._line):
                 return None
@@ -273,16 +272,16 @@ class Gate:
                     self._again = True  # another thread is at it, and looks once more for us
                     return
                 first = self._first()
-                if first is None:
+                if first is None and (self._pacing is None or not self._pacing.booked):
                     return
                 self._pumping, self._again = True, False
             try:
-                wait = self._attempt(first)
+                wait = self._attempt(first) if first is not None else self._give_up()
             except BaseException:
                 with self._lock:
                     self._pumping = False
                 raise
-            if self._judged(first, wait, own):
+            if first is not None and self._judged(first, wait, own):
                 return
 
     def _first(self) -> _Waiter | None:
@@ -299,11 +298,22 @@ class Gate:
         units = waiter.units
         with self._lock:
             now = self._clock.monotonic()
-            wait = self._own_wait(now, units)
+            wait, alone = self._own_wait(now, units), self._alone_for(now)
+            waiter.guessed, wait = alone > wait, max(wait, alone)
             waiter.taking = [self._counted(unit, units.get(unit, 0.0)) for unit in self._units]
         if wait > 0 or self._pacing is None:
             return max(0.0, wait)
-        return self._pacing.admit(now, waiter.taking)
+        wait = self._pacing.admit(now, waiter.taking, book=waiter.patient)
+        waiter.receipt = self._pacing.receipt
+        return wait
+
+    def _give_up(self) -> float:
+        """Nobody is left to take the turn that was booked."""
+        if self._pacing is not None:
+            self._pacing.idle(self._clock.monotonic())
+        with self._lock:
+            self._pumping = False
+        return math.inf
 
     def _counted(self, unit: Unit, units: float) -> float:
         """`units` as the server counts them, as far as that is known, and never more than the bucket holds."""
@@ -318,6 +328,13 @@ class Gate:
             wait = max(wait, lesson.wait(now, units.get(unit, 0.0) * lesson.scale))
         return wait
 
+    def _alone_for(self, now: float) -> float:
+        """Seconds until one more may go while nothing was heard of a route: see `ALONE`."""
+        if self._heard or not self._adaptive or not self._throttle.in_use:
+            return 0.0
+        doubled = math.ceil(math.log2(self._throttle.in_use + 1))
+        return self._first_at + ALONE + DOUBLED_EVERY * (doubled - 1) - now
+
     def _judged(self, waiter: _Waiter, wait: float, own: _Waiter | None) -> bool:
         """Act on what an attempt has shown; says whether there is nothing more to do."""
         if wait <= 0 and waiter.gone and self._pacing is not None:  # it left while it was let in
@@ -331,7 +348,7 @@ class Gate:
                 return False
             if waiter.gone or self._again:
                 return False
-            if wait < math.inf and now + wait > waiter.deadline.at:
+            if wait < math.inf and not waiter.guessed and now + wait > waiter.deadline.at:
                 waiter.error = self._too_late(now, wait)
                 self._drop(waiter)
                 self._wake(waiter, own)
@@ -357,6 +374,8 @@ class Gate:
             self._line = [entry for entry in self._line if entry[2] is not waiter]
             heapq.heapify(self._line)
         self._throttle.in_use += 1
+        if self._throttle.in_use == 1:
+            self._first_at = now
         sent, remembered = {}, {}
         for unit, units in waiter.units.items():
             lesson = self._lesson(unit)
@@ -385,11 +404,13 @@ class Gate:
         """See `Ticket.heed`."""
         if not self._adaptive:
             return
+        totals = self._tell(ticket, readings, charged=charged)
         with self._lock:
             now = self._clock.monotonic()
-            before = {unit: lesson.scale for unit, lesson in self._lessons.items()}
             for unit, reading in readings.items():
                 lesson = self._lesson(unit)
+                charged_to_all, under_way = totals.get(unit, (None, 0.0))
+                lesson.counts_for_all(charged_to_all, under_way, alone=not self._shared)
                 lesson.heed(
                     now,
                     reading,
@@ -400,12 +421,35 @@ class Gate:
                 if lesson.bucket is not None:
                     self._throttle.trust()
             self._count(ticket, charged=charged)
-            factors = {
-                u: self._lessons[u].scale / scale for u, scale in before.items() if self._lessons[u].scale != scale
-            }
-        if factors:
-            self._rescale(now, factors)
+            if self._pacing is not None:
+                self._pacing.yielding = tuple(map(self._binds, self._units, self._pacing.buckets))
+            self._heard = True
         self._pump()
+
+    def _binds(self, unit: Unit, configured: Bucket) -> bool:
+        """Whether what responses say of a limit is at least as tight as what is configured."""
+        lesson = self._lessons.get(unit)
+        learned = lesson.bucket if lesson is not None else None
+        return (
+            learned is not None
+            and learned.rate <= configured.rate * (1 + 1e-9)
+            and learned.size <= configured.size * (1 + 1e-9)
+        )
+
+    def _tell(
+        self, ticket: Ticket, readings: Mapping[Unit, Reading], *, charged: bool
+    ) -> dict[Unit, tuple[float, float]]:
+        """Tell a quota that is shared; answers for each unit what all who share it were charged and have under way."""
+        with self._lock:
+            receipt, ticket.receipt = ticket.receipt, None
+            trip = self._clock.monotonic() - ticket.sent_at
+        if receipt is None or self._pacing is None:
+            return {}
+        units = [ticket.units.get(unit, 0.0) for unit in self._units]
+        totals = self._pacing.counted(Counted(ticket.taken, units, receipt, readings, trip, charged))
+        if totals is None:
+            return {}
+        return dict(zip(self._units, zip(totals.charged, totals.under_way, strict=True), strict=True))
 
     def _lesson(self, unit: Unit) -> Lesson:
         lesson = self._lessons.get(unit)
@@ -419,14 +463,13 @@ class Gate:
             self._lessons[unit].done(units, charged=charged)
         ticket.sent = {}
 
-    def _rescale(self, now: float, factors: Units) -> None:
-        """What was taken of the configured buckets was counted wrongly: put it right."""
-        if self._pacing is not None:
-            levels = dict(zip(self._units, self._pacing.levels(now), strict=True))
-            self._pacing.change(now, [levels[unit] * (factors.get(unit, 1.0) - 1) for unit in self._units])
-
     def refused(self, ticket: Ticket, seconds: float | None) -> None:
         """See `Ticket.refused`."""
+        self._note_refusal(ticket, seconds)
+        if self._pacing is not None and self._paused_until > self._clock.monotonic():
+            self._pacing.pause(self._paused_until - self._clock.monotonic())
+
+    def _note_refusal(self, ticket: Ticket, seconds: float | None) -> None:
         with self._lock:
             now = self._clock.monotonic()
             if ticket.sent_at > self._refused_at:  # else it was under way already when the last refusal came
@@ -440,9 +483,12 @@ class Gate:
 
     def leave(self, ticket: Ticket, used: Units | None, *, succeeded: bool) -> None:
         """See `Ticket.close`."""
+        if self._adaptive:
+            self._tell(ticket, {}, charged=succeeded)
         with self._lock:
             now = self._clock.monotonic()
             self._throttle.in_use -= 1
+            self._heard = True
             self._count(ticket, charged=succeeded)
             if succeeded:
                 self._refusals = 0
@@ -477,4 +523,6 @@ class Gate:
             waiting = sum(not waiter.gone for _, _, waiter in self._line)
             paused = max(0.0, self._paused_until - now)
         levels = zip(self._pacing.levels(now), self._pacing.buckets, strict=True) if self._pacing is not None else ()
-        return LimitStatus(in_use, waiting, allowed, paused, dict(zip(self._units, levels, strict=True)), learned)
+        configured = dict(zip(self._units, levels, strict=True))
+        shared = self._pacing.shared if self._pacing is not None else None
+        return LimitStatus(in_use, waiting, allowed, paused, configured, learned, shared)

@@ -8,9 +8,10 @@ ones.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
+from tidegate.pace.bucket import Bucket
 from tidegate.pace.headers import Reading
-from tidegate.pace.levels import Bucket
 
 RESERVE = 0.01
 """Share of a learned limit that is never used: the server counts in its own way, and its clock is not ours."""
@@ -21,7 +22,10 @@ INTERVALS = (1.0, 60.0, 3_600.0, 86_400.0)
 USUAL_INTERVAL = 60.0
 
 COMPARED = 0.05
-"""Share of a limit that is used between two comparisons of the server's count with ours."""
+"""Share of a limit that is used at least between two comparisons of the server's count with ours."""
+
+CERTAINTY = 5.0
+"""How many times what is under way that must be, too: the server may have counted all of it by then, or none."""
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.5, 8.0
 """How far the server's count is believed to be from ours: headers that are wrong must not lift a limit."""
@@ -34,7 +38,8 @@ class Lesson:
     """The learned bucket of one unit. Not safe for threads: its owner holds a lock."""
 
     __slots__ = (
-        "_anchor", "_at", "_charged", "_compared", "_done", "_exact", "_interval", "_level", "_sent", "bucket", "scale",
+        "_alone", "_anchor", "_at", "_charged", "_comparable", "_compared", "_done", "_exact", "_interval", "_level",
+        "_others", "_sent", "bucket", "scale",
     )  # fmt: skip
 
     def __init__(self, *, exact: bool = False) -> None:
@@ -45,10 +50,12 @@ class Lesson:
         """What the server charges for a unit of ours: it counts in its own way."""
         self._exact = exact
         self._compared = False
-        self._anchor: tuple[float, float, float] | None = None
-        """When the scale was last compared, what remained then, and what was charged."""
+        self._alone = self._comparable = True
+        self._anchor: _Anchor | None = None
         self._charged = 0.0
         """Units that the server has charged, by our count at a scale of 1."""
+        self._others = 0.0
+        """Units that all who share the limit have under way, where others do."""
         self._interval: float | None = None
         self._level = 0.0
         self._at = -math.inf
@@ -78,11 +85,25 @@ class Lesson:
     def done(self, units: float, *, charged: bool) -> None:
         """The response to these units has come, or it is certain that none will; a refusal charges nothing."""
         self._done += units
-        if charged:
+        if charged and self._alone:
             self._charged += units / self.scale
+
+    def counts_for_all(self, charged: float | None, under_way: float, *, alone: bool) -> None:
+        """What the server has charged to all who share the limit, where that is known, by our count at a scale of 1.
+
+        `under_way`: what they have sent and it has not answered. Where others share the limit and that is not known,
+        its way of counting cannot be told from ours alone.
+        """
+        comparable = alone or charged is not None
+        if (alone, comparable) != (self._alone, self._comparable) or (charged or math.inf) < self._charged:
+            self._anchor = None
+        self._alone, self._comparable, self._others = alone, comparable, under_way
+        if charged is not None:
+            self._charged = charged
 
     def heed(self, now: float, reading: Reading, *, units: float, remembered: float, trip: float) -> None:
         """Learn from the response to `units`, sent when `send` answered `remembered`, `trip` seconds ago."""
+        first = self.bucket is None
         self._learn_limit(reading)
         if self.bucket is None or reading.remaining is None:
             return
@@ -93,24 +114,28 @@ class Lesson:
         used = self.bucket.limit - reading.remaining
         lowest = used + reserve - 1 - self.bucket.rate * trip
         highest = used + reserve + unsure
-        self._level, self._at = max(0.0, min(max(self.level(now), lowest), highest)), now
+        known = highest if first else self.level(now)
+        self._level, self._at = max(0.0, min(max(known, lowest), highest)), now
 
     def _compare(self, now: float, remaining: float) -> None:
         """Compare what the server has charged with our own count, over enough units to be sure."""
         bucket, anchor = self.bucket, self._anchor
-        if bucket is None or self._exact:
+        if bucket is None or self._exact or not self._comparable:
             return
+        under_way = (self._sent - self._done if self._alone else self._others) / self.scale
+        here = _Anchor(now, remaining, self._charged, under_way)
         if remaining >= bucket.limit - 1:  # full: what refilled meanwhile is not known
             self._anchor = None
-        elif anchor is None or now < anchor[0]:
-            self._anchor = (now, remaining, self._charged)
-        elif self._charged - anchor[2] >= COMPARED * bucket.limit:
-            charged = anchor[1] - remaining + bucket.rate * (now - anchor[0])
-            ratio = charged / (self._charged - anchor[2])
+        elif anchor is None or now < anchor.at or 2 * under_way < anchor.under_way:
+            self._anchor = here
+        elif (units := self._charged - anchor.charged) >= max(
+            COMPARED * bucket.limit, CERTAINTY * (under_way + anchor.under_way)
+        ):
+            ratio = (anchor.remaining - remaining + bucket.rate * (now - anchor.at)) / units
             believed = (self.scale + ratio) / 2 if self._compared else ratio
             self.scale = min(max(believed, SMALLEST_SCALE), LARGEST_SCALE)
             self._compared = True
-            self._anchor = (now, remaining, self._charged)
+            self._anchor = here
 
     def exhaust(self, now: float) -> None:
         """The server has refused: whatever was thought, nothing is left."""
@@ -127,6 +152,18 @@ class Lesson:
             self.bucket = Bucket(limit, interval, limit)
             if not (self._exact or self._compared):
                 self.scale = PRIOR_SCALE
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    """Where a comparison begins."""
+
+    at: float
+    remaining: float
+    charged: float
+    """Units that the server had charged, by our count at a scale of 1."""
+    under_way: float
+    """Units that it may have charged or not, by the same count."""
 
 
 def _inferred(reading: Reading) -> float | None:

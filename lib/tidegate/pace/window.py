@@ -9,13 +9,14 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
-from tidegate.pace.levels import Bucket
+from tidegate.pace.bucket import Bucket
+from tidegate.pace.pacing import Pacing
 
 SLOTS = 1200
 """Parts of an interval that are told apart, 0.05 s of a minute: memory stays constant whatever the limit."""
 
 
-class SlidingWindow:
+class SlidingWindow(Pacing):
     """Buckets that do not drain but get back what was taken. Not safe for threads: its owner lets one in at a time."""
 
     def __init__(self, buckets: Sequence[Bucket]) -> None:
@@ -24,7 +25,7 @@ class SlidingWindow:
         self._returning: tuple[deque[tuple[int, float]], ...] = tuple(deque() for _ in buckets)
         """For each bucket the slots of time, by number, at whose end units come back."""
 
-    def admit(self, now: float, units: Sequence[float]) -> float:
+    def admit(self, now: float, units: Sequence[float], *, book: bool = False) -> float:  # noqa: ARG002
         """Take `units` of each bucket, all or none: 0, or the seconds to wait; `inf` when nothing is due to return."""
         self._expire(now)
         wait = max(self._wait(index, now, wanted) for index, wanted in enumerate(units))

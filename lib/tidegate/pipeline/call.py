@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,6 +25,12 @@ class Route:
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.model}"
+
+    @property
+    def shared_name(self) -> str:
+        """The same in all processes that ask the same model with the same key at the same address."""
+        whole = hashlib.sha256(f"{self.base_url}\n{self.key_id}".encode()).hexdigest()[:16]
+        return f"{self}@{whole}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,19 @@ from tidegate.chat.reply import Ending, Reply
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.usage import Usage
 from tidegate.clock import SYSTEM_CLOCK, Clock
-from tidegate.errors import CallError, Overloaded, RateLimited, StreamInterrupted
+from tidegate.errors import CallError, ConfigError, Overloaded, RateLimited, StreamInterrupted
 from tidegate.forking import reset_in_child
-from tidegate.options import Amount, Count, Options
-from tidegate.pace.gate import Gate, LimitStatus, Pacing, Settlement, Ticket
+from tidegate.options import Amount, Count, HiddenText, Options
+from tidegate.pace.bucket import Bucket
+from tidegate.pace.gate import Gate, LimitStatus, Settlement, Ticket
 from tidegate.pace.headers import Unit, read_limits
-from tidegate.pace.levels import Bucket, Quota
+from tidegate.pace.levels import Quota
+from tidegate.pace.pacing import Pacing
+from tidegate.pace.shared import SharedQuota
 from tidegate.pace.window import SlidingWindow
 from tidegate.pipeline.call import Call, Route
 from tidegate.pipeline.chain import Proceed
+from tidegate.storage.redis import RedisStore
 
 MINUTE = 60.0
 """Seconds that configured limits are for."""
@@ -63,6 +67,8 @@ class Limits(Options):
     are gone, as most providers keep them; `used`: they are given back; `reserved`: they are gone."""
     adaptive: bool = True
     """Learn from response headers and refusals."""
+    store: HiddenText = None
+    """Where several processes share what is configured, such as `redis://host:6379/0`; None: each has all of it."""
 
     @property
     def by_unit(self) -> dict[Unit, float]:
@@ -135,12 +141,21 @@ class AdmissionPolicy:
         self._before_waiting = before_waiting
         self._unlimited = unlimited
         self._clock = clock
+        self._store = self._connected()
         self._renew()
         reset_in_child(self._renew)
 
     def _renew(self) -> None:
         self._lock = threading.Lock()
         self._gates: dict[Route, tuple[Gate, _Answers]] = {}
+
+    def _connected(self) -> RedisStore | None:
+        limits = self._limits
+        if limits.store is None:
+            return None
+        if not limits.by_unit:
+            raise ConfigError("`Limits(store=…)`: there is nothing to share; set `rpm`, `tpm`, `itpm` or `otpm` too")
+        return RedisStore(limits.store, field="Limits(store=…)")
 
     def __call__(self, call: Call, proceed: Proceed) -> Reply:
         """The reply, once the gate has let the call in."""
@@ -180,7 +195,10 @@ class AdmissionPolicy:
         by_unit = limits.by_unit
         buckets = [Bucket(limit, MINUTE, limit) for limit in by_unit.values()]
         pacing: Pacing | None = None
-        if buckets:
+        if self._store is not None:
+            units = tuple(by_unit)
+            pacing = SharedQuota(self._store, route.shared_name, units, buckets, pace=limits.pace, clock=self._clock)
+        elif buckets:
             pacing = Quota(buckets) if limits.pace == "bucket" else SlidingWindow(buckets)
         return Gate(
             tuple(by_unit),
@@ -218,8 +236,16 @@ class AdmissionPolicy:
         """Every gate that was used."""
         return {route: gate.status() for route, (gate, _) in tuple(self._gates.items())}
 
+    def close(self) -> None:
+        """Give the store's connections back."""
+        if self._store is not None:
+            self._store.close()
+
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value}" for name, value in self._limits.model_dump(exclude_defaults=True).items())
+        fields = self._limits.model_dump(exclude_defaults=True)
+        if self._store is not None:
+            fields["store"] = self._store.name
+        shown = ", ".join(f"{name}={value}" for name, value in fields.items())
         return f"Admission({shown})"
 
 

@@ -11,6 +11,7 @@ from tidegate.errors import StreamInterrupted
 from tidegate.forking import reset_in_child
 from tidegate.pipeline.call import Call, Route
 from tidegate.pipeline.chain import Proceed
+from tidegate.storage.redis import RedisStore
 
 
 class BreakerPolicy:
@@ -19,6 +20,7 @@ class BreakerPolicy:
     def __init__(self, options: Breaker, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._options = options
         self._clock = clock
+        self._store = None if options.store is None else RedisStore(options.store, field="Breaker(store=…)")
         self._circuits: dict[Route, CircuitBreaker] = {}
         self._renew()
         reset_in_child(self._renew)
@@ -33,9 +35,13 @@ class BreakerPolicy:
             with self._lock:
                 found = self._circuits.get(route)
                 if found is None:
-                    found = CircuitBreaker(self._options, name=str(route), clock=self._clock)
+                    found = self._new_circuit(route)
                     self._circuits[route] = found
         return found
+
+    def _new_circuit(self, route: Route) -> CircuitBreaker:
+        name = str(route) if self._store is None else route.shared_name
+        return CircuitBreaker(self._options, name=name, clock=self._clock, store=self._store)
 
     def peek(self, route: Route) -> None:
         """Raise `CircuitOpen` when there is no use in waiting in line."""
@@ -57,6 +63,11 @@ class BreakerPolicy:
     def states(self) -> dict[Route, State]:
         """Of every circuit that was used."""
         return {route: circuit.state for route, circuit in tuple(self._circuits.items())}
+
+    def close(self) -> None:
+        """Give the store's connections back."""
+        if self._store is not None:
+            self._store.close()
 
     def __repr__(self) -> str:
         return "Breaker"

@@ -1,0 +1,36 @@
+"""A bucket, as numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+_ROUNDING = 1e-9
+"""What a level may be above its bucket's size, as a share of it: rounding must not cost the last unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """`limit` units an `interval` of seconds, at most `size` of them at once."""
+
+    limit: float
+    interval: float
+    size: float
+
+    @property
+    def rate(self) -> float:
+        """Units a second."""
+        return self.limit / self.interval
+
+    def level(self, before: float, passed: float) -> float:
+        """The level `passed` seconds after it was `before`."""
+        return max(0.0, before - passed * self.rate)
+
+    def wait(self, level: float, units: float) -> float:
+        """Seconds until `units` more fit above `level`; `inf` when they never do."""
+        if units <= 0:
+            return 0.0
+        if units > self.size:
+            return math.inf
+        over = level + units - self.size
+        return over / self.rate if over > self.size * _ROUNDING else 0.0

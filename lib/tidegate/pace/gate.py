@@ -16,7 +16,7 @@ import heapq
 import itertools
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,9 +110,9 @@ class _Waiter:
 class Ticket:
     """What one call has taken. It must be closed exactly once; closing again does nothing."""
 
-    __slots__ = ("_closed", "_gate", "receipt", "remembered", "sent", "sent_at", "taken", "units")
+    __slots__ = ("_closed", "_gate", "receipt", "sent", "sent_at", "taken", "units")
 
-    def __init__(self, gate: Gate, waiter: _Waiter, sent: Units, remembered: Units, sent_at: float) -> None:
+    def __init__(self, gate: Gate, waiter: _Waiter, sent: Units, sent_at: float) -> None:
         self._gate = gate
         self.units = waiter.units
         """What was estimated."""
@@ -122,7 +122,6 @@ class Ticket:
         """What they answered; None once they know of the response."""
         self.sent = sent
         """What the server is expected to count, until it has."""
-        self.remembered = remembered
         self.sent_at = sent_at
         self._closed = False
 
@@ -338,7 +337,7 @@ class Gate:
     def _judged(self, waiter: _Waiter, wait: float, own: _Waiter | None) -> bool:
         """Act on what an attempt has shown; says whether there is nothing more to do."""
         if wait <= 0 and waiter.gone and self._pacing is not None:  # it left while it was let in
-            self._pacing.change(self._clock.monotonic(), [-units for units in waiter.taking])
+            self._pacing.give_back(self._clock.monotonic(), waiter.taking)
             wait = math.inf
         with self._lock:
             self._pumping = False
@@ -376,12 +375,12 @@ class Gate:
         self._throttle.in_use += 1
         if self._throttle.in_use == 1:
             self._first_at = now
-        sent, remembered = {}, {}
+        sent = {}
         for unit, units in waiter.units.items():
             lesson = self._lesson(unit)
             sent[unit] = units * lesson.scale
-            remembered[unit] = lesson.send(now, sent[unit])
-        waiter.ticket = Ticket(self, waiter, sent, remembered, now)
+            lesson.send(sent[unit])
+        waiter.ticket = Ticket(self, waiter, sent, now)
         self._wake(waiter, own)
 
     def _wake(self, waiter: _Waiter, own: _Waiter | None) -> None:
@@ -407,20 +406,16 @@ class Gate:
         totals = self._tell(ticket, readings, charged=charged)
         with self._lock:
             now = self._clock.monotonic()
+            told = set()
             for unit, reading in readings.items():
                 lesson = self._lesson(unit)
                 charged_to_all, under_way = totals.get(unit, (None, 0.0))
                 lesson.counts_for_all(charged_to_all, under_way, alone=not self._shared)
-                lesson.heed(
-                    now,
-                    reading,
-                    units=ticket.sent.get(unit, 0.0),
-                    remembered=ticket.remembered.get(unit, 0.0),
-                    trip=now - ticket.sent_at,
-                )
+                if lesson.heed(now, reading, ticket.sent_at):
+                    told.add(unit)
                 if lesson.bucket is not None:
                     self._throttle.trust()
-            self._count(ticket, charged=charged)
+            self._count(ticket, charged=charged, told=told)
             if self._pacing is not None:
                 self._pacing.yielding = tuple(map(self._binds, self._units, self._pacing.buckets))
             self._heard = True
@@ -442,11 +437,10 @@ class Gate:
         """Tell a quota that is shared; answers for each unit what all who share it were charged and have under way."""
         with self._lock:
             receipt, ticket.receipt = ticket.receipt, None
-            trip = self._clock.monotonic() - ticket.sent_at
         if receipt is None or self._pacing is None:
             return {}
         units = [ticket.units.get(unit, 0.0) for unit in self._units]
-        totals = self._pacing.counted(Counted(ticket.taken, units, receipt, readings, trip, charged))
+        totals = self._pacing.counted(Counted(ticket.taken, units, receipt, readings, charged))
         if totals is None:
             return {}
         return dict(zip(self._units, zip(totals.charged, totals.under_way, strict=True), strict=True))
@@ -457,10 +451,10 @@ class Gate:
             lesson = self._lessons[unit] = Lesson(exact=unit == "requests")
         return lesson
 
-    def _count(self, ticket: Ticket, *, charged: bool) -> None:
+    def _count(self, ticket: Ticket, *, charged: bool, told: Collection[Unit] = ()) -> None:
         """The server has counted what was sent, or never will."""
         for unit, units in ticket.sent.items():
-            self._lessons[unit].done(units, charged=charged)
+            self._lessons[unit].done(units, ticket.units[unit], charged=charged, told=unit in told)
         ticket.sent = {}
 
     def refused(self, ticket: Ticket, seconds: float | None) -> None:

@@ -1,8 +1,8 @@
 """What responses teach about one unit (requests, tokens): its limit, and how much of it is left.
 
-A response says what remained when the server wrote it. What this process sent meanwhile may be counted in that figure
-or not, so it gives bounds, not a value: the level is moved into them, and stale or disordered responses only give wider
-ones.
+A response says what was used when the server wrote it. What this process has under way may be counted in that figure or
+not: it is added in full, so that the level is never below the truth. That costs nothing in the long run: a level that
+is too high by a constant lets just as much through.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Lesson:
     """The learned bucket of one unit. Not safe for threads: its owner holds a lock."""
 
     __slots__ = (
-        "_alone", "_anchor", "_at", "_charged", "_comparable", "_compared", "_done", "_exact", "_interval", "_level",
-        "_others", "_sent", "bucket", "scale",
+        "_alone", "_anchor", "_charged", "_comparable", "_compared", "_exact", "_interval", "_others", "_used",
+        "_used_at", "bucket", "scale", "under_way",
     )  # fmt: skip
 
     def __init__(self, *, exact: bool = False) -> None:
@@ -48,6 +48,8 @@ class Lesson:
         """None as long as nothing is known."""
         self.scale = 1.0
         """What the server charges for a unit of ours: it counts in its own way."""
+        self.under_way = 0.0
+        """Units, as the server counts, that were sent and whose response has not come."""
         self._exact = exact
         self._compared = False
         self._alone = self._comparable = True
@@ -57,36 +59,45 @@ class Lesson:
         self._others = 0.0
         """Units that all who share the limit have under way, where others do."""
         self._interval: float | None = None
-        self._level = 0.0
-        self._at = -math.inf
-        self._sent = 0.0
-        """Units that were ever sent."""
-        self._done = 0.0
-        """Those of them whose response has come, so that the server must have counted them."""
+        self._used, self._used_at = 0.0, -math.inf
+        """What the server had counted at a moment, by the response that tells of the latest count."""
 
     def level(self, now: float) -> float:
-        """Units in use at this moment, as far as is known."""
-        return 0.0 if self.bucket is None else self.bucket.level(self._level, max(0.0, now - self._at))
+        """Units in use at this moment, at most."""
+        if self.bucket is None:
+            return self.under_way
+        used = self.bucket.level(self._used, max(0.0, now - self._used_at))
+        return used + self.under_way + RESERVE * self.bucket.limit
 
     def wait(self, now: float, units: float) -> float:
-        """Seconds until `units` fit. What never fits may go when all is free: the server knows better than a guess."""
+        """Seconds until `units` fit; `inf` while they do not beside what is under way, however little is used.
+
+        What never fits may go when all is free: the server knows better than a guess.
+        """
         if self.bucket is None:
             return 0.0
-        wait = self.bucket.wait(self.level(now), min(units, self.bucket.size))
-        return 0.0 if math.isinf(wait) else wait
+        size = self.bucket.size
+        reserve = RESERVE * self.bucket.limit
+        room = size - reserve - self.under_way - min(units, size - reserve)
+        if room < -1e-9 * size:
+            return math.inf
+        over = self.level(now) - self.under_way - reserve - room
+        return over / self.bucket.rate if over > 1e-9 * size else 0.0
 
-    def send(self, now: float, units: float) -> float:
-        """These units are about to be sent; answers what `heed` must be given for them."""
-        remembered = self._done
-        self._sent += units
-        self._level, self._at = self.level(now) + units, now
-        return remembered
+    def send(self, units: float) -> None:
+        """These units are about to be sent."""
+        self.under_way += units
 
-    def done(self, units: float, *, charged: bool) -> None:
-        """The response to these units has come, or it is certain that none will; a refusal charges nothing."""
-        self._done += units
+    def done(self, units: float, estimated: float, *, charged: bool, told: bool) -> None:
+        """The response to these units has come, or it is certain that none will.
+
+        `estimated`: the same at a scale of 1. `charged`: a refusal charges nothing. `told`: `heed` knows the response.
+        """
+        self.under_way = max(0.0, self.under_way - units)
+        if charged and not told:
+            self._used += units
         if charged and self._alone:
-            self._charged += units / self.scale
+            self._charged += estimated
 
     def counts_for_all(self, charged: float | None, under_way: float, *, alone: bool) -> None:
         """What the server has charged to all who share the limit, where that is known, by our count at a scale of 1.
@@ -101,28 +112,25 @@ class Lesson:
         if charged is not None:
             self._charged = charged
 
-    def heed(self, now: float, reading: Reading, *, units: float, remembered: float, trip: float) -> None:
-        """Learn from the response to `units`, sent when `send` answered `remembered`, `trip` seconds ago."""
-        first = self.bucket is None
+    def heed(self, now: float, reading: Reading, sent_at: float) -> bool:
+        """Learn from the response to a call that was sent at this moment; says whether it told what is left."""
         self._learn_limit(reading)
         if self.bucket is None or reading.remaining is None:
-            return
-        unsure = max(0.0, self._sent - remembered - units)
-        """Sent, and not certainly counted when the server wrote its response."""
+            return False
         self._compare(now, reading.remaining)
-        reserve = RESERVE * self.bucket.limit
-        used = self.bucket.limit - reading.remaining
-        lowest = used + reserve - 1 - self.bucket.rate * trip
-        highest = used + reserve + unsure
-        known = highest if first else self.level(now)
-        self._level, self._at = max(0.0, min(max(known, lowest), highest)), now
+        used = max(0.0, self.bucket.limit - reading.remaining)
+        before = self.bucket.level(self._used, max(0.0, now - self._used_at))
+        # Of two that were under way together the later count is the higher one.
+        if used >= before or sent_at >= self._used_at:
+            self._used, self._used_at = used, now
+        return True
 
     def _compare(self, now: float, remaining: float) -> None:
         """Compare what the server has charged with our own count, over enough units to be sure."""
         bucket, anchor = self.bucket, self._anchor
         if bucket is None or self._exact or not self._comparable:
             return
-        under_way = (self._sent - self._done if self._alone else self._others) / self.scale
+        under_way = (self.under_way if self._alone else self._others) / self.scale
         here = _Anchor(now, remaining, self._charged, under_way)
         if remaining >= bucket.limit - 1:  # full: what refilled meanwhile is not known
             self._anchor = None
@@ -136,11 +144,6 @@ class Lesson:
             self.scale = min(max(believed, SMALLEST_SCALE), LARGEST_SCALE)
             self._compared = True
             self._anchor = here
-
-    def exhaust(self, now: float) -> None:
-        """The server has refused: whatever was thought, nothing is left."""
-        if self.bucket is not None:
-            self._level, self._at = max(self.level(now), self.bucket.size), now
 
     def _learn_limit(self, reading: Reading) -> None:
         limit = reading.limit

@@ -23,8 +23,6 @@ class Counted:
     receipt: Receipt
     """What the quota answered when they were taken."""
     readings: Mapping[Unit, Reading]
-    trip: float
-    """Seconds between sending and this."""
     charged: bool
     """Whether the server counts them; it does not count what it refuses."""
 
@@ -62,6 +60,10 @@ class Pacing(abc.ABC):
     @abc.abstractmethod
     def change(self, now: float, units: Sequence[float]) -> None:
         """Add to what is in use; negative `units` give back."""
+
+    def give_back(self, now: float, units: Sequence[float]) -> None:
+        """What was taken was not used, and nothing was sent."""
+        self.change(now, [-each for each in units])
 
     @abc.abstractmethod
     def levels(self, now: float) -> tuple[float, ...]:

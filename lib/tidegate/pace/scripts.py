@@ -1,8 +1,8 @@
 """What a shared store does in one step, in Lua: `pace.shared` runs these. The clock is the store's own.
 
-Both scripts take the same arguments. KEYS: the state; who was seen; and for windows, what comes back when. ARGV: the
-operation; the moment in seconds, or nothing for the store's clock; seconds to keep the state; who asks, or nothing; a
-number; how many buckets there are; and eight numbers for each of them.
+Both scripts take the same arguments. KEYS: the state; who was seen; and two that differ. ARGV: the
+operation; the moment in seconds, or nothing for the store's clock; seconds to keep the state; who asks; a number
+(seconds of a pause, else whether to note who was here); how many buckets there are; and eight numbers for each.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ if not now then
 end
 local function row(i, field) return tonumber(ARGV[6 + 8 * (i - 1) + field]) end
 local function text(x) return string.format('%.17g', x) end
-local seen = 0
-if member ~= '' then
+local seen, gone = 0, {}
+if number > 0 and op ~= 'pause' then
   redis.call('ZADD', KEYS[2], now, member)
+  gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - 30)
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 30)
   redis.call('EXPIRE', KEYS[2], 60)
   seen = redis.call('ZCARD', KEYS[2])
@@ -35,68 +36,100 @@ MEMBER_SEEN = 30.0
 BUCKET = (
     _BEGIN
     + """
--- state: the moment, the end of a pause, and of each bucket its level, and what was ever sent, answered and charged
+-- state: the moment, the end of a pause, and of each bucket its level; what is under way, as the provider counts; what
+-- it has charged, as was estimated; and what was used by the response that tells of the latest count, and when it came.
+-- KEYS[3] has what each process has under way.
 local passed = math.max(0, now - (state[1] or now))
-local level, sent, answered, charged = {}, {}, {}, {}
+local level, under, charged, used, used_at = {}, {}, {}, {}, {}
 for i = 1, n do
-  local at = 2 + 4 * (i - 1)
+  local at = 2 + 5 * (i - 1)
   level[i] = math.max(0, (state[at + 1] or 0) - passed * row(i, 1))
-  sent[i], answered[i], charged[i] = state[at + 2] or 0, state[at + 3] or 0, state[at + 4] or 0
+  under[i], charged[i] = state[at + 2] or 0, state[at + 3] or 0
+  used[i], used_at[i] = state[at + 4] or 0, state[at + 5] or 0
 end
 local function keep()
   local out = {text(math.max(now, state[1] or now)), text(paused)}
   for i = 1, n do
-    out[#out + 1] = text(level[i])
-    out[#out + 1] = text(sent[i])
-    out[#out + 1] = text(answered[i])
-    out[#out + 1] = text(charged[i])
+    for _, value in ipairs({level[i], under[i], charged[i], used[i], used_at[i]}) do out[#out + 1] = text(value) end
   end
   redis.call('SET', KEYS[1], table.concat(out, ' '), 'PX', math.ceil(seconds * 1000))
 end
 local function all(verdict, wait, values)
   local out = {verdict, text(wait), seen}
-  for i = 1, n do out[#out + 1] = text(values[i]) end
+  for i = 1, #values do out[#out + 1] = text(values[i]) end
   return out
 end
+local function move_under(who, sign)
+  local out, had = {}, {}
+  local kept = redis.call('HGET', KEYS[3], who)
+  if kept then for word in string.gmatch(kept, '%S+') do had[#had + 1] = tonumber(word) end end
+  for i = 1, n do
+    local before = had[i] or 0
+    local after = math.max(0, before + sign * row(i, 3))
+    under[i] = math.max(0, under[i] + after - before)
+    out[i] = text(after)
+  end
+  redis.call('HSET', KEYS[3], who, table.concat(out, ' '))
+  redis.call('PEXPIRE', KEYS[3], math.ceil(seconds * 1000))
+end
+local function forget(who)
+  local kept, i = redis.call('HGET', KEYS[3], who), 0
+  if kept then
+    for word in string.gmatch(kept, '%S+') do
+      i = i + 1
+      if under[i] then under[i] = math.max(0, under[i] - tonumber(word)) end
+    end
+    redis.call('HDEL', KEYS[3], who)
+  end
+end
+for _, who in ipairs(gone) do forget(who) end
 
 if op == 'take' or op == 'book' then
-  if paused > now then return all(0, paused - now, answered) end
+  if paused > now then return all(0, paused - now, {now}) end
   local wait = 0
   for i = 1, n do
     local rate, size, units = row(i, 1), row(i, 2), row(i, 3)
     local over = level[i] + units - size
     if (units > 0 or op == 'book') and over > size * 1e-9 then wait = math.max(wait, over / rate) end
   end
-  if wait > 0 and op == 'take' then return all(0, wait, answered) end
-  for i = 1, n do
-    level[i] = math.max(0, level[i] + row(i, 3))
-    sent[i] = sent[i] + row(i, 3)
+  if wait > 0 and op == 'take' then
+    if #gone > 0 then keep() end
+    return all(0, wait, {now})
   end
+  for i = 1, n do level[i] = math.max(0, level[i] + row(i, 3)) end
+  move_under(member, 1)
   keep()
-  return all(wait > 0 and 2 or 1, wait, answered)
+  return all(wait > 0 and 2 or 1, wait, {now})
+elseif op == 'return' then
+  for i = 1, n do level[i] = math.max(0, level[i] - row(i, 3)) end
+  move_under(member, -1)
+  keep()
 elseif op == 'change' then
   for i = 1, n do level[i] = math.max(0, level[i] + row(i, 3)) end
   keep()
 elseif op == 'raise' then
+  forget(member)
   for i = 1, n do level[i] = math.max(level[i], row(i, 3)) end
   keep()
 elseif op == 'pause' then
   paused = math.max(paused, now + number)
   keep()
 elseif op == 'count' then
+  move_under(member, -1)
   for i = 1, n do
-    local units, remembered, used, below, more = row(i, 3), row(i, 4), row(i, 5), row(i, 6), row(i, 7)
-    if used >= 0 then
-      local unsure = math.max(0, sent[i] - remembered - units)
-      level[i] = math.max(0, math.min(math.max(level[i], used - below), used + unsure))
+    local sent_at, told = row(i, 4), row(i, 5)
+    charged[i] = charged[i] + row(i, 6)
+    if told >= 0 then
+      local before = math.max(0, used[i] - math.max(0, now - used_at[i]) * row(i, 1))
+      -- of two that were under way together the later count is the higher one
+      if told >= before or sent_at >= used_at[i] then used[i], used_at[i], before = told, now, told end
+      level[i] = before + under[i]
     end
-    answered[i] = answered[i] + units
-    charged[i] = charged[i] + more
   end
   keep()
-  for i = 1, n do charged[n + i] = math.max(0, sent[i] - answered[i]) end
-  n = 2 * n
-  return all(1, 0, charged)
+  local out = {}
+  for i = 1, n do out[i], out[n + i] = charged[i], under[i] end
+  return all(1, 0, out)
 end
 return all(1, math.max(0, paused - now), level)
 """
@@ -208,7 +241,8 @@ if op == 'take' or op == 'book' then
   comes_back(lease + longest, units)
   keep()
   return all(1, 0)
-elseif op == 'change' then
+elseif op == 'change' or op == 'return' then
+  if op == 'return' then for i = 1, n do units[i] = -units[i] end end
   local more, less = {}, {}
   for i = 1, n do
     used[i] = math.max(0, used[i] + units[i])

@@ -38,7 +38,7 @@ BEAT = 1.0
 LOOK_AGAIN = 1.0
 """Seconds until a store that is gone is asked again, and at least five times what the last question took."""
 
-Operation = Literal["take", "book", "change", "raise", "pause", "count", "finish", "look"]
+Operation = Literal["take", "book", "return", "change", "raise", "pause", "count", "finish", "look"]
 
 _log = logging.getLogger("tidegate")
 
@@ -69,8 +69,9 @@ class SharedQuota(Pacing):
         self._units = tuple(units)
         self._windows = pace == "window"
         self._script = WINDOW if self._windows else BUCKET
+        more = ("slots", "returns") if self._windows else ("under-way",)
         # One hash tag, so that a cluster keeps them in one place.
-        self._keys = [f"tidegate:{{{name}}}:{part}" for part in (pace, "members", "slots", "returns")]
+        self._keys = [f"tidegate:{{{name}}}:{part}" for part in (pace, "members", *more)]
         self._clock = clock
         self._store_clock = store_clock
         self._binding = list(self.buckets)
@@ -135,7 +136,7 @@ class SharedQuota(Pacing):
         """Give a booked turn back."""
         if self._turn is not None:
             held, self._turn = self._turn[0], None
-            self.change(now, [-units for units in held])
+            self.give_back(now, held)
 
     # Telling
 
@@ -146,6 +147,14 @@ class SharedQuota(Pacing):
             local.change(now, units)
         else:
             self._ask("change", now, units)
+
+    def give_back(self, now: float, units: Sequence[float]) -> None:
+        """Nothing was sent."""
+        local = self._local(now)
+        if local is not None:
+            local.give_back(now, units)
+        else:
+            self._ask("return", now, units)
 
     def finished(self, now: float, units: Sequence[float]) -> None:
         """The response has come."""
@@ -166,7 +175,7 @@ class SharedQuota(Pacing):
     def counted(self, said: Counted) -> Totals | None:
         """Put right what the store believes by what the provider says is left."""
         now = self._clock.monotonic()
-        if self._windows or self._local(now) is not None or len(said.receipt) != len(self.buckets):
+        if self._windows or self._local(now) is not None or not said.receipt:
             return None
         rows = [self._row_of(index, said) for index in range(len(self.buckets))]
         answer = self._ask("count", now, said.taken, rows)
@@ -176,10 +185,10 @@ class SharedQuota(Pacing):
         return Totals(charged, under_way)
 
     def _row_of(self, index: int, said: Counted) -> tuple[float, ...]:
-        """Remembered, used, how far below that the level may be, and what more is charged: see the script."""
+        """When it was sent by the store's clock, what is used, and what more is charged: see the script."""
         configured = self.buckets[index]
         reading = said.readings.get(self._units[index])
-        used = below = -1.0
+        used = -1.0
         if reading is not None and reading.limit is not None:
             interval = reading.interval or configured.interval
             lower = Bucket(reading.limit, interval, reading.limit)
@@ -187,8 +196,7 @@ class SharedQuota(Pacing):
             bucket = self._binding[index] = lower if binds else configured
             if binds and reading.remaining is not None:
                 used = max(0.0, bucket.limit - reading.remaining + RESERVE * bucket.limit)
-                below = 1 + bucket.rate * said.trip
-        return (said.receipt[index], used, below, said.units[index] if said.charged else 0.0)
+        return (said.receipt[0], used, said.units[index] if said.charged else 0.0, 0.0)
 
     def levels(self, now: float) -> tuple[float, ...]:
         """Units in use by all, or of this process's share while the store is gone."""
@@ -212,9 +220,9 @@ class SharedQuota(Pacing):
     ) -> list[float] | None:
         """The script's answer; None when the store is gone, and this process is on its own from now on."""
         moment = "" if self._store_clock is None else repr(self._store_clock.time())
-        numbers: list[str | float] = [operation, moment, KEPT, self._me if beat else "", number, len(self.buckets)]
+        numbers: list[str | float] = [operation, moment, KEPT, self._me, number or float(beat), len(self.buckets)]
         for index, bucket in enumerate(self._binding):
-            more = rows[index] if rows is not None else (0.0, -1.0, 0.0, 0.0)
+            more = rows[index] if rows is not None else (0.0,) * 4
             numbers += (format(n, ".17g") for n in (bucket.rate, bucket.size, units[index], *more, bucket.interval))
         started = self._clock.monotonic()
         try:

@@ -302,3 +302,38 @@ def test_a_wrong_option_is_named(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(ConfigError, match=f"`{name}`|{name}="):
         CircuitBreaker(**wrong)
+
+
+# By itself
+
+
+def test_a_thread_reports_the_permit_that_it_took_last() -> None:
+    circuit = breaker(failures=2)
+    circuit.permit()
+    circuit.success()
+    for _ in range(2):
+        circuit.permit()
+        circuit.failure(Overloaded("down"))
+    assert state(circuit) == "open"
+    with pytest.raises(ConfigError, match="holds no permit"):
+        circuit.success()
+
+
+def test_a_permit_is_reported_by_its_with() -> None:
+    circuit = breaker(failures=1)
+    with circuit.permit():
+        pass
+    assert state(circuit) == "closed"
+    with pytest.raises(OSError, match="down"), circuit.permit():
+        raise OSError("down")
+    assert state(circuit) == "open"
+    with pytest.raises(ConfigError, match="holds no permit"):
+        circuit.failure(OSError("late"))
+
+
+def test_threads_report_their_own_permits() -> None:
+    circuit = breaker()
+    circuit.permit()
+    with ThreadPoolExecutor(1) as pool, pytest.raises(ConfigError, match="this thread holds no permit"):
+        pool.submit(circuit.success).result()
+    circuit.success()

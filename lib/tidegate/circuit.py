@@ -16,12 +16,13 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, ParamSpec, TypeVar
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 import pybreaker
 
 from tidegate.clock import SYSTEM_CLOCK, Clock
-from tidegate.errors import CallError, CircuitOpen
+from tidegate.errors import CallError, CircuitOpen, ConfigError
 from tidegate.forking import reset_in_child
 from tidegate.options import Count, Fraction, HiddenText, Options, Seconds
 from tidegate.storage.redis import RedisStore
@@ -78,14 +79,15 @@ def blames_the_provider(error: BaseException) -> bool:
 class Permit:
     """Leave to make one call. Report how it went, once; what is reported later is ignored."""
 
-    __slots__ = ("_breaker", "_generation", "_open", "_since")
+    __slots__ = ("_breaker", "_generation", "_since", "open")
 
     def __init__(self, breaker: CircuitBreaker, generation: int, since: float) -> None:
         self._breaker = breaker
         self._generation = generation
         """Which closed or half-open phase it was given in: its outcome means nothing to a later one."""
         self._since = since
-        self._open = True
+        self.open = True
+        """Whether nothing was reported yet."""
 
     def success(self) -> None:
         """The call was answered."""
@@ -95,14 +97,33 @@ class Permit:
         """The call failed. Only what blames the other side counts; anything else is as if it had not been made."""
         self._report(failed=True if self._breaker.counts(error) else None)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Report what came of the `with`."""
+        if error is None:
+            self.success()
+        else:
+            self.failure(error)
+
     def release(self) -> None:
         """The call was not made, or says nothing: another one may have this leave."""
         self._report(failed=None)
 
     def _report(self, *, failed: bool | None) -> None:
-        if self._open:
-            self._open = False
+        if self.open:
+            self.open = False
             self._breaker.settle(self._generation, self._since, failed=failed)
+
+
+class _Mine(threading.local):
+    """The permits that this thread has taken."""
+
+    def __init__(self) -> None:
+        self.permits: list[Permit] = []
 
 
 class _Safely(pybreaker.CircuitBreakerListener):
@@ -137,7 +158,8 @@ class CircuitBreaker:
             raise
         permit.success()
 
-    or `@breaker` on a function that does it. The options are those of `Breaker`. `counts` says which errors are
+    or `breaker.success()` and `breaker.failure(error)` for the permit that this thread took last, or `with
+    breaker.permit():`, or `@breaker` on a function. The options are those of `Breaker`. `counts` says which errors are
     failures (by default those of the provider, and any exception that is not tidegate's). `listeners` are pybreaker's.
     With `Breaker(store=…)` all circuits of that `name` share their state; `store` is for who has connected already.
     """
@@ -172,6 +194,7 @@ class CircuitBreaker:
         self._lock = threading.RLock()
         self._machine._lock = threading.RLock()  # noqa: SLF001 (the parent's may be held for ever)
         self._generation = getattr(self, "_generation", 0) + 1
+        self._mine = _Mine()
         self._in_a_row = 0
         self._untold = False
         """Whether a state was entered that other processes do not know of yet."""
@@ -199,6 +222,29 @@ class CircuitBreaker:
 
     def permit(self) -> Permit:
         """Leave for one call. Raises `CircuitOpen`, with `retry_after`."""
+        permit = self.take()
+        self._mine.permits = [*(mine for mine in self._mine.permits if mine.open), permit]
+        return permit
+
+    def success(self) -> None:
+        """The call was answered that this thread took its last permit for. Raises `ConfigError` when it holds none."""
+        self._last().success()
+
+    def failure(self, error: BaseException) -> None:
+        """That call failed. Raises `ConfigError` when this thread holds no permit."""
+        self._last().failure(error)
+
+    def _last(self) -> Permit:
+        while self._mine.permits:
+            permit = self._mine.permits.pop()
+            if permit.open:
+                return permit
+        raise ConfigError(
+            "this thread holds no permit of the circuit: `permit()` comes before `success()` and `failure()`"
+        )
+
+    def take(self) -> Permit:
+        """A permit that no `success()` or `failure()` of the circuit itself reports. Raises as `permit`."""
         self._heed_others()
         with self._lock:
             self._check()
@@ -294,7 +340,7 @@ class CircuitBreaker:
 
         @functools.wraps(function)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
-            permit = self.permit()
+            permit = self.take()
             try:
                 result = function(*args, **kwargs)
             except BaseException as error:

@@ -51,7 +51,7 @@ class BreakerPolicy:
 
     def __call__(self, call: Call, proceed: Proceed) -> Reply:
         """The reply, whose ending is reported."""
-        permit = self.circuit(call.route).permit()
+        permit = self.circuit(call.route).take()
         try:
             reply = proceed(call)
         except BaseException as error:

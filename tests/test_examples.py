@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from llmock.testing import LLMockServer
 
+from support.redis_server import RedisServer
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+REDIS = "redis://127.0.0.1:6379/0"
+"""The address that examples give a Redis; the tests have one of their own."""
 _BLOCK = re.compile(r"^```(python|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -49,12 +53,27 @@ def test_every_page_has_examples() -> None:
     } <= pages
 
 
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
 @pytest.mark.parametrize(("code", "toml"), [row[1:] for row in EXAMPLES], ids=[row[0] for row in EXAMPLES])
-def test_example_runs(code: str, toml: str, llmock: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example_runs(
+    code: str,
+    toml: str,
+    llmock: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The example runs to its end without an error."""
     monkeypatch.setenv("OPENAI_BASE_URL", llmock)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-example")
     monkeypatch.chdir(tmp_path)
     if toml:
         (tmp_path / "tidegate.toml").write_text(toml, encoding="utf-8")
+    if REDIS in code:
+        code = code.replace(REDIS, request.getfixturevalue("redis").url)
     exec(compile(code, "example", "exec"), {"__name__": "__main__"})  # noqa: S102 (our own pages)

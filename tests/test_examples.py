@@ -59,21 +59,16 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.mark.parametrize(("code", "toml"), [row[1:] for row in EXAMPLES], ids=[row[0] for row in EXAMPLES])
+@pytest.mark.parametrize("example", [row[1:] for row in EXAMPLES], ids=[row[0] for row in EXAMPLES])
 def test_example_runs(
-    code: str,
-    toml: str,
-    llmock: str,
-    request: pytest.FixtureRequest,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    example: tuple[str, str], llmock: str, redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The example runs to its end without an error."""
+    code, toml = example
     monkeypatch.setenv("OPENAI_BASE_URL", llmock)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-example")
     monkeypatch.chdir(tmp_path)
     if toml:
         (tmp_path / "tidegate.toml").write_text(toml, encoding="utf-8")
-    if REDIS in code:
-        code = code.replace(REDIS, request.getfixturevalue("redis").url)
+    code = code.replace(REDIS, redis.url)
     exec(compile(code, "example", "exec"), {"__name__": "__main__"})  # noqa: S102 (our own pages)

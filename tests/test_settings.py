@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,3 +131,26 @@ def test_a_secret_is_not_shown_when_it_is_wrong_or_printed() -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings({"api_key": ["sk-canary"]}, environ={})
     assert "sk-canary" not in str(caught.value)
+
+
+CONTRADICTIONS = {
+    "`Retry(first=…)`: 30 s are more than `longest`, 20 s": {"retry": tidegate.Retry(first=30)},
+    "`Limits(store=…)`: there is nothing to share": {"limits": tidegate.Limits(store="redis://127.0.0.1:1/0")},
+    "`Limits(itpm=…)`: it is part of `tpm`": {"limits": tidegate.Limits(tpm=100, itpm=200)},
+    "`Limits(otpm=…)`: it is part of `tpm`": {"limits": tidegate.Limits(tpm=100, otpm=200)},
+}
+
+
+@pytest.mark.parametrize(("problem", "options"), CONTRADICTIONS.items())
+def test_options_that_cannot_all_be_meant_are_refused(problem: str, options: dict[str, Any]) -> None:
+    with pytest.raises(tidegate.ConfigError, match=re.escape(problem)):
+        tidegate.Client("openai/x", api_key="sk-1", **options)
+
+
+def test_options_of_two_sources_are_looked_at_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one source says alone may be completed by another."""
+    monkeypatch.setenv("TIDEGATE_RETRY__FIRST", "30")
+    file = tmp_path / "tidegate.toml"
+    file.write_text('model = "openai/x"\napi_key = "sk-1"\n[retry]\nlongest = 60\n')
+    with tidegate.Client.from_config(file) as client:
+        assert "Retry" in repr(client)

@@ -10,6 +10,7 @@ import pytest
 from support.simulation import COUNTS, BucketServer, Count, SimulatedClock, Simulation, WindowServer
 from tidegate.pace.bucket import Bucket
 from tidegate.pace.gate import Gate
+from tidegate.pace.headers import Reading, Unit
 from tidegate.pace.levels import Quota
 from tidegate.pace.window import SlidingWindow
 
@@ -64,6 +65,32 @@ def test_R1_slow_answers_cost_little_of_the_quota(
     server = simulated(COUNTS["more"], callers, configured=configured, latency=0.5, rpm=rpm, tpm=tpm)
     assert server.refused == 0
     assert server.share_used(60) >= 0.96
+
+
+@pytest.mark.parametrize("moment", [0.3, 1, 30])
+@pytest.mark.parametrize(("rpm", "tpm", "callers"), QUOTAS)
+@pytest.mark.parametrize("configured", [True, False], ids=["configured", "learned"])
+def test_R7_a_server_that_halves_its_quota_is_followed_with_two_refusals_at_most(
+    configured: bool,  # noqa: FBT001
+    rpm: float,
+    tpm: float,
+    callers: int,
+    moment: float,
+) -> None:
+    """In the middle of the first burst, at its end, and while the quota is used as it refills."""
+    clock, server = SimulatedClock(), BucketServer(COUNTS["more"], rpm=rpm, tpm=tpm)
+    pacing = Quota([Bucket(rpm, 60, rpm), Bucket(tpm, 60, tpm)])
+    gate = Gate(("requests", "tokens"), pacing, clock=clock) if configured else Gate(clock=clock)
+    began = clock.now
+
+    def ask(now: float, tokens: int) -> tuple[bool, dict[Unit, Reading]]:
+        if now - began > moment:
+            server.rpm, server.tpm = rpm / 2, tpm / 2
+        return server.ask(now, tokens)
+
+    Simulation([gate], clock, ask, 0.2, step=0.01).run(callers, 60)
+    assert server.refused <= 2
+    assert server.share_used(60) >= 0.98  # of half the quota
 
 
 @pytest.mark.parametrize("callers", [1, 8])

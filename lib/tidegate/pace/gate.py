@@ -198,9 +198,7 @@ class Gate:
         waiter = _Waiter(units, deadline, self._clock.monotonic() - BOOST * priority)
         with self._lock:
             heapq.heappush(self._line, (waiter.rank, next(self._order), waiter))
-        self._pump(waiter)
-        if waiter.ticket is None:
-            self._wait(waiter, cancel)
+        self._wait(waiter, cancel)
         if waiter.ticket is not None:
             return waiter.ticket
         self._pump()  # someone behind may fit
@@ -234,8 +232,12 @@ class Gate:
 
     def _wait(self, waiter: _Waiter, cancel: CancelToken | None) -> None:
         """Until the waiter has a ticket or an error, its time is over, or it is cancelled."""
-        forget = cancel.on_cancel(waiter.event.set) if cancel is not None else None
+        forget = None
         try:
+            self._pump(waiter)
+            if waiter.ticket is not None:
+                return
+            forget = cancel.on_cancel(waiter.event.set) if cancel is not None else None
             while not self._over(waiter, cancel):
                 seconds = min(waiter.deadline.remaining(), waiter.retry_at - self._clock.monotonic())
                 if not self._clock.wait(waiter.event, max(0.0, seconds)):
@@ -336,27 +338,33 @@ class Gate:
 
     def _judged(self, waiter: _Waiter, wait: float, own: _Waiter | None) -> bool:
         """Act on what an attempt has shown; says whether there is nothing more to do."""
-        if wait <= 0 and waiter.gone and self._pacing is not None:  # it left while it was let in
+        with self._lock:
+            if wait > 0 or not waiter.gone:
+                self._pumping = False
+                return self._decided(waiter, wait, own)
+        if self._pacing is not None:  # it left while it was let in
             self._pacing.give_back(self._clock.monotonic(), waiter.taking)
-            wait = math.inf
         with self._lock:
             self._pumping = False
-            now = self._clock.monotonic()
-            if wait <= 0:
-                self._grant(waiter, now, own)
-                return False
-            if waiter.gone or self._again:
-                return False
-            if wait < math.inf and not waiter.guessed and now + wait > waiter.deadline.at:
-                waiter.error = self._too_late(now, wait)
-                self._drop(waiter)
-                self._wake(waiter, own)
-                return False
-            moment = now + wait
-            if moment < waiter.retry_at - SLACK:
-                waiter.retry_at = moment
-                self._wake(waiter, own)
-            return True
+        return False
+
+    def _decided(self, waiter: _Waiter, wait: float, own: _Waiter | None) -> bool:
+        now = self._clock.monotonic()
+        if wait <= 0:
+            self._grant(waiter, now, own)
+            return False
+        if waiter.gone or self._again:
+            return False
+        if wait < math.inf and not waiter.guessed and now + wait > waiter.deadline.at:
+            waiter.error = self._too_late(now, wait)
+            self._drop(waiter)
+            self._wake(waiter, own)
+            return False
+        moment = now + wait
+        if moment < waiter.retry_at - SLACK:
+            waiter.retry_at = moment
+            self._wake(waiter, own)
+        return True
 
     def _too_late(self, now: float, wait: float) -> CallError:
         """The error for a call whose turn comes after its deadline."""
@@ -435,9 +443,11 @@ class Gate:
         self, ticket: Ticket, readings: Mapping[Unit, Reading], *, charged: bool
     ) -> dict[Unit, tuple[float, float]]:
         """Tell a quota that is shared; answers for each unit what all who share it were charged and have under way."""
+        if self._pacing is None or not self._shared:
+            return {}
         with self._lock:
             receipt, ticket.receipt = ticket.receipt, None
-        if receipt is None or self._pacing is None:
+        if receipt is None:
             return {}
         units = [ticket.units.get(unit, 0.0) for unit in self._units]
         totals = self._pacing.counted(Counted(ticket.taken, units, receipt, readings, charged))

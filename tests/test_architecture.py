@@ -20,12 +20,12 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
     frozenset(names.split())
     for names in (
         "version forking abandoned attempts errors jsontext",
-        "clock options",
+        "clock options arguments backoff",
         "chat catalog storage",
         "transport accounting pipeline pace circuit",
         "policies providers reporting",
-        "dispatch",
-        "settings terminal",
+        "limiter dispatch foreign",
+        "settings terminal handling",
         "assembly outcomes progress workers",
         "client testing",
         "cli",

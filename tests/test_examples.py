@@ -48,6 +48,7 @@ def test_every_page_has_examples() -> None:
         "streaming.md",
         "settings.md",
         "errors.md",
+        "error-handling.md",
         "limits.md",
         "recovery.md",
     } <= pages

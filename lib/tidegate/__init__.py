@@ -124,8 +124,14 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     from tidegate.errors import (
         TruncatedStream as TruncatedStream,
     )
+    from tidegate.handling import ErrorContext as ErrorContext
+    from tidegate.handling import ErrorHandler as ErrorHandler
+    from tidegate.handling import retry_on as retry_on
+    from tidegate.handling import with_error_handling as with_error_handling
+    from tidegate.limiter import RateLimiter as RateLimiter
     from tidegate.outcomes import Outcome as Outcome
     from tidegate.policies.admission import Limits as Limits
+    from tidegate.policies.hedge import Hedge as Hedge
     from tidegate.policies.retry import Retry as Retry
     from tidegate.reporting.metrics import Metrics as Metrics
     from tidegate.version import __version__ as __version__
@@ -177,8 +183,11 @@ _HOMES = {
         "TransportError",
         "TruncatedStream",
     ),
+    "tidegate.handling": ("ErrorContext", "ErrorHandler", "retry_on", "with_error_handling"),
+    "tidegate.limiter": ("RateLimiter",),
     "tidegate.outcomes": ("Outcome",),
     "tidegate.policies.admission": ("Limits",),
+    "tidegate.policies.hedge": ("Hedge",),
     "tidegate.policies.retry": ("Retry",),
     "tidegate.reporting.metrics": ("Metrics",),
     "tidegate.version": ("__version__",),

@@ -2,18 +2,19 @@
 
 ::
 
-    Observe > Fallback > Retry > Admission > Breaker > Dispatch
-    ------ once a call ------- ------ once an attempt -------
+    Observe > Fallback > Retry > [Hedge] > Admission > Breaker > Dispatch
+    ------ once a call ------- an attempt  ------ once a request ------
 
 Observe is outermost, so that its figures hold whatever happens inside. Fallback is outside Retry, so that a new route
-starts its attempts anew, and Retry outside everything that an attempt pays for, so that every attempt pays anew. The
-circuit is looked at before a call waits in line and asked for its permit after it: nobody waits for a route that is
-down, and nobody holds a probe's permit while it waits.
+starts its attempts anew, and Retry outside everything that an attempt pays for, so that every attempt pays anew. Hedge
+is between them: both of its requests pay, and a retry follows only when both have failed. The circuit is looked at
+before a call waits in line and asked for its permit after it: nobody waits for a route that is down, and nobody holds a
+probe's permit while it waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tidegate import catalog
@@ -27,6 +28,7 @@ from tidegate.pipeline.events import Announcer, Listener
 from tidegate.policies.admission import AdmissionPolicy
 from tidegate.policies.breaker import BreakerPolicy
 from tidegate.policies.fallback import FallbackPolicy
+from tidegate.policies.hedge import HedgePolicy, telling_departure
 from tidegate.policies.observe import ObservePolicy
 from tidegate.policies.retry import RetryPolicy
 from tidegate.providers import local
@@ -94,6 +96,10 @@ def assemble(
     if settings.retry is not None:
         policies += (RetryPolicy(settings.retry, announce=announce, clock=clock),)
     breaker = None if settings.breaker is None else BreakerPolicy(settings.breaker, clock=clock)
+    last: Proceed = dispatch
+    if settings.hedge is not None:
+        policies += (HedgePolicy(settings.hedge, may_hedge=_is_closed(breaker), announce=announce, clock=clock),)
+        last = telling_departure(dispatch)
     admission = AdmissionPolicy(
         settings.limits,
         unlimited=lambda route: route.provider == local.NAME,
@@ -103,7 +109,12 @@ def assemble(
     policies += (admission,)
     if breaker is not None:
         policies += (breaker,)
-    return Corridor(fold(policies, dispatch), policies, endpoints, transport, window, admission, breaker, workers)
+    return Corridor(fold(policies, last), policies, endpoints, transport, window, admission, breaker, workers)
+
+
+def _is_closed(breaker: BreakerPolicy | None) -> Callable[[Route], bool]:
+    """Whether a route's circuit lets calls pass, as far as this process knows: no store is asked."""
+    return lambda route: breaker is None or breaker.circuit(route).state == "closed"
 
 
 def _fallbacks(settings: ClientSettings, endpoints: Endpoints) -> list[Route]:

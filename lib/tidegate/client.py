@@ -30,6 +30,7 @@ from tidegate.pace.gate import LimitStatus
 from tidegate.pipeline.call import Call, Recover, Route
 from tidegate.pipeline.events import Listener
 from tidegate.policies.admission import Limits
+from tidegate.policies.hedge import Hedge
 from tidegate.policies.retry import Retry
 from tidegate.progress import progress_bar
 from tidegate.reporting.metrics import Metrics
@@ -97,6 +98,7 @@ class Client:
         limits: Limits | None = None,
         breaker: Breaker | None = _UNSET,
         fallbacks: Sequence[str] = (),
+        hedge: Hedge | None = _UNSET,
         workers: int | None = None,
         allow_http: bool = _UNSET,
         ca_bundle: str | None = None,
@@ -117,6 +119,7 @@ class Client:
             "timeouts": timeouts,
             "retry": retry,
             "breaker": breaker,
+            "hedge": hedge,
             "allow_http": allow_http,
             "proxy": proxy,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from tidegate.dispatch import Timeouts
 from tidegate.errors import ConfigError, nearest
 from tidegate.options import Count, HiddenText, Options, Seconds, SecretStr
 from tidegate.policies.admission import Limits
+from tidegate.policies.hedge import Hedge
 from tidegate.policies.retry import Retry
 
 PREFIX = "TIDEGATE_"
@@ -36,6 +37,7 @@ class ClientSettings(Options):
     limits: Limits | None = None
     fallbacks: tuple[str, ...] = ()
     breaker: Breaker | None = Breaker()
+    hedge: Hedge | None = None
     workers: Count | None = None
     allow_http: bool = False
     ca_bundle: str | None = None
@@ -60,7 +62,31 @@ def load_settings(
         _check(source, place)
         for name, value in source.items():
             merged[name] = _over(merged.get(name), value)
-    return ClientSettings(**merged)
+    settings = ClientSettings(**merged)
+    for wrong, problem in _contradictions(settings):
+        if wrong:
+            raise ConfigError(problem)
+    return settings
+
+
+def _contradictions(settings: ClientSettings) -> Iterator[tuple[bool, str]]:
+    """Options that are right one by one, and cannot all be meant: looked at when the sources are together."""
+    retry, limits = settings.retry, settings.limits
+    if retry is not None:
+        yield (
+            retry.first > retry.longest,
+            f"`Retry(first=…)`: {retry.first:g} s are more than `longest`, {retry.longest:g} s",
+        )
+    if limits is not None:
+        yield (
+            limits.store is not None and not limits.by_unit,
+            "`Limits(store=…)`: there is nothing to share; set `rpm`, `tpm`, `itpm` or `otpm` too",
+        )
+        for name, part in (("itpm", limits.itpm), ("otpm", limits.otpm)):
+            yield (
+                part is not None and limits.tpm is not None and part > limits.tpm,
+                f"`Limits({name}=…)`: it is part of `tpm`, and cannot be more",
+            )
 
 
 def _check(source: Mapping[str, Any], place: str) -> None:

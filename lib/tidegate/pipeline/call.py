@@ -58,3 +58,7 @@ class Call:
     """Other routes that could still be asked."""
     heed: Callable[[int, Mapping[str, str]], None] | None = None
     """Told a response's status and headers as soon as its head has come, by whoever waits for what they say."""
+    patient: bool = True
+    """False: it goes at once or not at all, and waits in no line."""
+    departing: Callable[[], None] | None = None
+    """Called when the call has been let in everywhere and is about to be sent. A `CallError` from it stops the call."""

@@ -35,6 +35,14 @@ class RetryScheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class HedgeSent:
+    """An answer had not opened `after` seconds after it was asked for; a second request was sent beside the first."""
+
+    call: Call
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
 class FellBack:
     """A route could not answer; another is asked."""
 
@@ -52,7 +60,7 @@ class CallEnded:
     error: CallError | None
 
 
-Event = AttemptEnded | RetryScheduled | FellBack | CallEnded
+Event = AttemptEnded | RetryScheduled | HedgeSent | FellBack | CallEnded
 Listener = Callable[[Event], None]
 
 

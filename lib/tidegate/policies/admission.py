@@ -13,7 +13,7 @@ from tidegate.chat.reply import Ending, Reply
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.usage import Usage
 from tidegate.clock import SYSTEM_CLOCK, Clock
-from tidegate.errors import CallError, ConfigError, Overloaded, RateLimited, StreamInterrupted
+from tidegate.errors import CallError, Overloaded, RateLimited, StreamInterrupted
 from tidegate.forking import reset_in_child
 from tidegate.options import Amount, Count, HiddenText, Options
 from tidegate.pace.bucket import Bucket
@@ -102,6 +102,20 @@ def rough_count(request: ChatRequest, model: str) -> int:  # noqa: ARG001 (see `
     return tokens + round(size / BYTES_A_TOKEN)
 
 
+def gate_for(limits: Limits, name: str, store: RedisStore | None, clock: Clock) -> Gate:
+    """A gate that keeps to the limits; with a `store`, together with all gates of that `name`."""
+    by_unit = limits.by_unit
+    units, buckets = tuple(by_unit), [Bucket(limit, MINUTE, limit) for limit in by_unit.values()]
+    pacing: Pacing | None = None
+    if store is not None:
+        pacing = SharedQuota(store, name, units, buckets, pace=limits.pace, clock=clock)
+    elif buckets:
+        pacing = Quota(buckets) if limits.pace == "bucket" else SlidingWindow(buckets)
+    return Gate(
+        units, pacing, concurrent=limits.concurrent, settle=limits.settle, adaptive=limits.adaptive, clock=clock
+    )
+
+
 class _Answers:
     """How long the answers of a route have been."""
 
@@ -150,12 +164,8 @@ class AdmissionPolicy:
         self._gates: dict[Route, tuple[Gate, _Answers]] = {}
 
     def _connected(self) -> RedisStore | None:
-        limits = self._limits
-        if limits.store is None:
-            return None
-        if not limits.by_unit:
-            raise ConfigError("`Limits(store=…)`: there is nothing to share; set `rpm`, `tpm`, `itpm` or `otpm` too")
-        return RedisStore(limits.store, field="Limits(store=…)")
+        store = self._limits.store
+        return None if store is None else RedisStore(store, field="Limits(store=…)")
 
     def __call__(self, call: Call, proceed: Proceed) -> Reply:
         """The reply, once the gate has let the call in."""
@@ -165,7 +175,7 @@ class AdmissionPolicy:
         units = self._estimate(call.request, call.route.model, answers)
         call.trace.enter("limiter")
         try:
-            ticket = gate.enter(units, deadline=call.deadline, cancel=call.cancel, priority=call.priority)
+            ticket = self._enter(gate, call, units)
         finally:
             call.trace.enter("own")
         try:
@@ -178,6 +188,15 @@ class AdmissionPolicy:
             raise
         reply.when_done(lambda ending: self._done(ticket, answers, ending))
         return reply
+
+    @staticmethod
+    def _enter(gate: Gate, call: Call, units: dict[Unit, float]) -> Ticket:
+        if call.patient:
+            return gate.enter(units, deadline=call.deadline, cancel=call.cancel, priority=call.priority)
+        ticket = gate.try_enter(units)
+        if ticket is None:
+            raise CallError("it could not go at once, and was not to wait; nothing was sent")
+        return ticket
 
     def _gate(self, route: Route) -> tuple[Gate, _Answers]:
         found = self._gates.get(route)
@@ -192,22 +211,7 @@ class AdmissionPolicy:
         limits = self._limits
         if self._unlimited(route):
             return Gate(concurrent=limits.concurrent, adaptive=False, clock=self._clock)
-        by_unit = limits.by_unit
-        buckets = [Bucket(limit, MINUTE, limit) for limit in by_unit.values()]
-        pacing: Pacing | None = None
-        if self._store is not None:
-            units = tuple(by_unit)
-            pacing = SharedQuota(self._store, route.shared_name, units, buckets, pace=limits.pace, clock=self._clock)
-        elif buckets:
-            pacing = Quota(buckets) if limits.pace == "bucket" else SlidingWindow(buckets)
-        return Gate(
-            tuple(by_unit),
-            pacing,
-            concurrent=limits.concurrent,
-            settle=limits.settle,
-            adaptive=limits.adaptive,
-            clock=self._clock,
-        )
+        return gate_for(limits, route.shared_name, self._store, self._clock)
 
     def _estimate(self, request: ChatRequest, model: str, answers: _Answers) -> dict[Unit, float]:
         asked = self._count(request, model)

@@ -6,6 +6,7 @@ import dataclasses
 import random
 from collections.abc import Callable
 
+from tidegate.backoff import RETRY_AFTER_SPREAD, Backoff
 from tidegate.chat.reply import Reply, Stream
 from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.errors import CallError, Cancelled, DeadlineExceeded, FirstTokenTimeout, RateLimited, StreamInterrupted
@@ -16,8 +17,7 @@ from tidegate.pipeline.events import Event, RetryScheduled
 from tidegate.policies.restarting import Restarting
 from tidegate.policies.retry_budget import RETRY_BUDGETS, RetryBudgets
 
-RETRY_AFTER_SPREAD = 0.1
-"""Up to a tenth is added to the wait that a provider asked for, so that not all callers come back at once."""
+__all__ = ["RETRY_AFTER_SPREAD", "Retry", "RetryPolicy"]
 
 
 class Retry(Options):
@@ -53,6 +53,7 @@ class RetryPolicy:
         budgets: RetryBudgets | None = None,
     ) -> None:
         self._options = options
+        self._backoff = Backoff(options.first, options.factor, options.longest)
         self._announce = announce
         self._clock = clock
         # Those of the process go by its own clock.
@@ -94,7 +95,7 @@ class RetryPolicy:
             raise error
         if call.alternatives and isinstance(error, FirstTokenTimeout):
             raise error  # it is silent, and another route may not be
-        delay = self._delay(call.attempt, error)
+        delay = self._backoff.wait(call.attempt, error.retry_after, self._chance)
         if delay >= call.deadline.remaining():
             raise error  # the next attempt could not even begin: say now what went wrong
         if not self._affordable(call, error):
@@ -109,18 +110,6 @@ class RetryPolicy:
     def _affordable(self, call: Call, error: CallError) -> bool:
         """A refusal for pace is no outage: the gate sees to it that asking again is not too much."""
         return not self._options.budget or isinstance(error, RateLimited) or self._budgets.spend(call.route)
-
-    def _delay(self, attempt: int, error: CallError) -> float:
-        if error.retry_after is not None:
-            return error.retry_after * (1 + RETRY_AFTER_SPREAD * self._chance.random())
-        return self._bound(attempt) * self._chance.random()
-
-    def _bound(self, attempt: int) -> float:
-        options = self._options
-        try:
-            return min(options.longest, options.first * options.factor ** (attempt - 1))
-        except OverflowError:  # a power has left the range of floats
-            return options.longest
 
     def __repr__(self) -> str:
         return f"Retry(attempts={self._options.attempts})"

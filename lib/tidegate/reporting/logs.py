@@ -1,14 +1,14 @@
 """Events as records of the stdlib logger `tidegate`: figures and names, never a prompt, an answer or a key.
 
-A retry is logged at INFO, a failed call at WARNING, everything else at DEBUG. The figures are also in `extra`, as
-`tidegate_…` attributes, for whoever formats logs as JSON.
+A retry and a hedge are logged at INFO, a failed call at WARNING, everything else at DEBUG. The figures are also in
+`extra`, as `tidegate_…` attributes, for whoever formats logs as JSON.
 """
 
 from __future__ import annotations
 
 import logging
 
-from tidegate.pipeline.events import AttemptEnded, CallEnded, Event, FellBack, RetryScheduled
+from tidegate.pipeline.events import AttemptEnded, CallEnded, Event, FellBack, HedgeSent, RetryScheduled
 
 LOGGER = logging.getLogger("tidegate")
 LOGGER.addHandler(logging.NullHandler())  # a program that configures no logging sees nothing: errors are raised anyway
@@ -21,6 +21,8 @@ def log_events(event: Event) -> None:
             _call_ended(event)
         case RetryScheduled():
             _retry_scheduled(event)
+        case HedgeSent():
+            _hedge_sent(event)
         case FellBack():
             _fell_back(event)
         case AttemptEnded():
@@ -56,6 +58,17 @@ def _retry_scheduled(event: RetryScheduled) -> None:
             type(event.error).__name__,
             event.delay,
             extra={"tidegate_call": event.call.id, "tidegate_delay": event.delay},
+        )
+
+
+def _hedge_sent(event: HedgeSent) -> None:
+    if LOGGER.isEnabledFor(logging.INFO):
+        LOGGER.info(
+            "call %s: %s has not answered within %.3f s, asked a second time beside it",
+            event.call.id,
+            event.call.route,
+            event.after,
+            extra={"tidegate_call": event.call.id, "tidegate_after": event.after},
         )
 
 

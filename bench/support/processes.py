@@ -12,7 +12,7 @@ import socket
 import string
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -113,6 +113,19 @@ def versions_of(clients: Iterable[str], home: Path) -> dict[str, dict[str, str]]
     return found
 
 
+_SAY_VERSIONS = (
+    "import importlib.metadata, json, sys; print(json.dumps({name: importlib.metadata.version(name)"
+    " for name in sys.argv[1:]}))"
+)
+
+
+def package_versions(
+    clients: Iterable[str], packages: Mapping[str, Sequence[str]], home: Path
+) -> dict[str, dict[str, str]]:
+    """The versions of each client's packages, without importing any of them."""
+    return {name: output_of(name, home, ["-c", _SAY_VERSIONS, *packages[name]]) for name in sorted(clients)}
+
+
 def closed_loop(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:
     """What `support.closed_loop` measured, and the CPU that it and all other programs used meanwhile, in cores."""
     command = [python_of(client), "-m", "support.closed_loop", *arguments]
@@ -133,6 +146,40 @@ def _cpu_at(moment: float, process_id: int) -> tuple[float, float, float]:
     """At that moment of the monotonic clock, which all processes share: the time, a process's CPU, the machine's."""
     time.sleep(max(0.0, moment - time.monotonic()))
     return time.monotonic(), cpu_seconds(process_id), machine_cpu_seconds()
+
+
+@contextlib.contextmanager
+def quota_server(home: Path, *arguments: str) -> Iterator[str]:
+    """`support.quota_server` with `arguments`; yields its URL. It runs in tidegate's environment, where llmock is."""
+    command = [python_of("tidegate"), "-m", "support.quota_server", *arguments]
+    with _piped(command, environment("tidegate", home)) as process:
+        yield f"http://127.0.0.1:{int(_line(process))}"
+
+
+def drained(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """What came of `support.draining` with `arguments`. What the client writes on standard error is not shown."""
+    return _quietly(client, home, ["-m", "support.draining", *arguments])
+
+
+@contextlib.contextmanager
+def outage_server(home: Path) -> Iterator[str]:
+    """`support.outage_server`; yields its URL."""
+    with _piped([python_of("tidegate"), "-m", "support.outage_server"], environment("tidegate", home)) as process:
+        yield f"http://127.0.0.1:{int(_line(process))}"
+
+
+def through_an_outage(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """What came of `support.outage_callers` with `arguments`. What the client writes on standard error is not shown."""
+    return _quietly(client, home, ["-m", "support.outage_callers", *arguments])
+
+
+def _quietly(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    command = [python_of(client), *arguments]
+    variables = environment(client, home)
+    done = subprocess.run(command, capture_output=True, text=True, env=variables)  # noqa: S603, PLW1510 (ours; looked at below)
+    if done.returncode or not done.stdout:
+        raise SystemExit(f"{command!r} ended without an answer:\n{done.stderr[-2000:]}")
+    return cast("dict[str, Any]", json.loads(done.stdout.splitlines()[-1]))
 
 
 def output_of(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:

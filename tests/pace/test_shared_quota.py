@@ -18,7 +18,7 @@ from tidegate.pace.bucket import Bucket
 from tidegate.pace.gate import Gate
 from tidegate.pace.headers import Reading, Unit
 from tidegate.pace.levels import Quota
-from tidegate.pace.pacing import Counted, Totals
+from tidegate.pace.pacing import Counted, Receipt
 from tidegate.pace.shared import SharedQuota, StoreGone
 from tidegate.storage.redis import RedisStore
 
@@ -158,41 +158,50 @@ def test_a_pause_is_everybodys(store: RedisStore) -> None:
     assert other.admit(clock.now, [1, 1]) == 0.0
 
 
-def counted(quota: SharedQuota, tokens: float, remaining: float, limit: float = 60_000) -> object:
+def counted(quota: SharedQuota, receipt: Receipt, tokens: float, remaining: float, limit: float = 60_000) -> None:
     reading: dict[Unit, Reading] = {"tokens": Reading(limit, remaining, None, 60.0)}
-    return quota.counted(Counted([1, tokens], [1, tokens], quota.receipt, reading, charged=True))
+    quota.counted(Counted([1, tokens], [1, tokens], [1, 1], receipt, reading, charged=True))
 
 
-def test_what_a_response_says_is_left_is_believed_within_what_may_be_under_way(store: RedisStore) -> None:
+def test_what_a_response_says_is_left_is_believed_and_what_was_sent_after_its_call_added(store: RedisStore) -> None:
     clock, (one, other) = members(store, 2)
     one.admit(clock.now, [1, 1_000])
-    assert counted(one, 1_000, remaining=20_000) == Totals(charged=[1.0, 1_000.0], under_way=[0.0, 0.0])
-    # 40,000 are used by its word, and 1 % is never used.
-    assert other.levels(clock.now)[1] == pytest.approx(40_600)
+    first = one.receipt
+    clock.now += 10  # so that what may have overtaken it is next to nothing
+    other.admit(clock.now, [1, 5_000])
+    clock.now += 10
+    counted(one, first, 1_000, remaining=20_000)
+    # 40,000 were used when it arrived, 19.5 s ago at the least, and 1 % is never used.
+    assert other.levels(clock.now)[1] == pytest.approx(40_000 + 600, abs=50)  # as of now
+    clock.now += 10
+    counted(other, other.receipt, 5_000, remaining=30_000)  # 20 s later than the first, of a call 10 s later
+    assert other.levels(clock.now)[1] == pytest.approx(30_600, abs=1)
+
+
+def test_of_two_calls_under_way_together_the_higher_count_is_the_later_one(store: RedisStore) -> None:
+    clock, (one, other) = members(store, 2)
     one.admit(clock.now, [1, 1_000])
     first = one.receipt
-    other.admit(clock.now, [1, 5_000])
-    one.receipt = first
-    counted(one, 1_000, remaining=55_000)  # it may have been written before the other's 5,000 were counted
-    assert other.levels(clock.now)[1] == pytest.approx(5_000 + 5_000 + 600)
+    clock.now += 1
+    other.admit(clock.now, [1, 1_000])
+    second = other.receipt
+    counted(other, second, 1_000, remaining=30_000)
+    assert other.levels(clock.now)[1] == pytest.approx(30_600 + 1_000)  # the first may not be counted
+    counted(one, first, 1_000, remaining=58_000)
+    assert other.levels(clock.now)[1] == pytest.approx(30_600)
 
 
-def test_what_a_dead_process_had_under_way_is_forgotten(store: RedisStore) -> None:
-    """It counts as long as its process may be alive: 30 s after its last call."""
-    clock, (dead, one) = members(store, 2)
-    dead.admit(clock.now, [1, 5_000])
-    for passed, under_way in [(1, 5_000), (28, 5_000), (2, 0)]:
-        clock.now += passed
-        one.admit(clock.now, [1, 100])
-        totals = counted(one, 100, remaining=60_000)
-        assert isinstance(totals, Totals)
-        assert totals.under_way[1] == under_way
+def test_a_refused_call_has_used_nothing(store: RedisStore) -> None:
+    clock, (one, _) = members(store, 2)
+    one.admit(clock.now, [1, 5_000])
+    one.counted(Counted([1, 5_000], [1, 5_000], [1, 1], one.receipt, {}, charged=False))
+    assert one.levels(clock.now) == (0.0, 0.0)
 
 
 def test_lower_limits_of_the_provider_bind_all_who_hear_of_them(store: RedisStore) -> None:
     clock, (one, _) = members(store, 2)
     one.admit(clock.now, [1, 100])
-    counted(one, 100, remaining=29_900, limit=30_000)
+    counted(one, one.receipt, 100, remaining=29_900, limit=30_000)
     assert one.admit(clock.now, [1, 29_000]) == 0.0
     assert one.admit(clock.now, [1, 29_000]) > 50
 

@@ -16,6 +16,7 @@ from tidegate.chat.messages import Image, Message
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.tools import Tool
 from tidegate.pace.gate import LimitStatus
+from tidegate.pace.lessons import PRIOR_SCALE
 from tidegate.policies.admission import FIRST_ANSWER, rough_count
 
 PATIENCE = 30.0
@@ -82,7 +83,7 @@ def test_an_answer_without_a_bound_is_expected_as_long_as_the_routes_answers_wer
     with client_of(server, limits=Limits(otpm=10_000, settle="reserved")) as client:
         client.complete("Hi")
         before = status_of(client).configured["output_tokens"][0]
-        assert before == pytest.approx(FIRST_ANSWER, abs=60)  # some drains meanwhile
+        assert before == pytest.approx(PRIOR_SCALE * FIRST_ANSWER, abs=60)  # some drains meanwhile
         client.complete("Hi")
         assert status_of(client).configured["output_tokens"][0] - before <= 20
 

@@ -54,9 +54,7 @@ class BucketServer:
         self.requests, self.tokens = self.rpm, self.tpm
 
     def ask(self, now: float, tokens: int) -> tuple[bool, dict[Unit, Reading]]:
-        passed, self.at = now - self.at, now
-        self.requests = min(self.rpm, self.requests + passed * self.rpm / 60)
-        self.tokens = min(self.tpm, self.tokens + passed * self.tpm / 60)
+        self._refill(now)
         charge = self.count(tokens)
         good = self.requests >= 1 and self.tokens >= charge
         if good:
@@ -64,7 +62,18 @@ class BucketServer:
             self.answered, self.used = self.answered + 1, self.used + charge
         else:
             self.refused += 1
-        return good, {
+        return good, self.said(now)
+
+    def _refill(self, now: float) -> None:
+        if now > self.at:
+            passed, self.at = now - self.at, now
+            self.requests = min(self.rpm, self.requests + passed * self.rpm / 60)
+            self.tokens = min(self.tpm, self.tokens + passed * self.tpm / 60)
+
+    def said(self, now: float) -> dict[Unit, Reading]:
+        """Its headers at this moment."""
+        self._refill(now)
+        return {
             "requests": Reading(self.rpm, int(self.requests), (self.rpm - self.requests) * 60 / self.rpm),
             "tokens": Reading(self.tpm, int(self.tokens), (self.tpm - self.tokens) * 60 / self.tpm),
         }
@@ -97,6 +106,11 @@ class Simulation:
     clock: SimulatedClock
     ask: Callable[[float, int], tuple[bool, dict[Unit, Reading]]]
     latency: float
+    """Seconds on the way, there and back."""
+    answering: float = 0.0
+    """Seconds that the server takes to answer what it has counted."""
+    says: Callable[[float], dict[Unit, Reading]] | None = None
+    """What it says of its limits when it answers; None: what was so when it counted."""
     step: float = 0.002
     """Seconds between two looks at the line while the first in it waits: what the simulation is blind to."""
     random: random.Random = field(default_factory=lambda: random.Random(7))  # noqa: S311 (repeatable)
@@ -147,8 +161,15 @@ class _Line:
         self._simulation.later(trip / 2, lambda: self._arrive(ticket, tokens, trip / 2))
 
     def _arrive(self, ticket: Ticket, tokens: int, back: float) -> None:
-        good, said = self._simulation.ask(self._simulation.clock.now, tokens)
-        self._simulation.later(back, lambda: self._answered(ticket, good, said))
+        simulation = self._simulation
+        good, said = simulation.ask(simulation.clock.now, tokens)
+        seconds = simulation.answering * simulation.random.uniform(0.5, 1.5) if good else 0.0
+
+        def answered() -> None:
+            latest = said if simulation.says is None else simulation.says(simulation.clock.now - back)
+            self._answered(ticket, good, latest)
+
+        simulation.later(seconds + back, answered)
 
     def _answered(self, ticket: Ticket, good: bool, said: dict[Unit, Reading]) -> None:  # noqa: FBT001
         ticket.heed(said, charged=good)

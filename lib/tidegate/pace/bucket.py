@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+RESERVE = 0.01
+"""Share of a limit that is never used: the server counts in its own way, and its clock is not ours."""
+
 _ROUNDING = 1e-9
 """What a level may be above its bucket's size, as a share of it: rounding must not cost the last unit."""
 
@@ -21,6 +24,11 @@ class Bucket:
     def rate(self) -> float:
         """Units a second."""
         return self.limit / self.interval
+
+    @property
+    def whole(self) -> float:
+        """Its size, without the margin that may be kept of a whole interval's worth."""
+        return max(self.size, self.limit) if self.size >= (1 - RESERVE) * self.limit else self.size
 
     def level(self, before: float, passed: float) -> float:
         """The level `passed` seconds after it was `before`."""

@@ -25,7 +25,7 @@ from tidegate.errors import CallError, DeadlineExceeded, RateLimited, RequestToo
 from tidegate.forking import reset_in_child
 from tidegate.pace.bucket import Bucket
 from tidegate.pace.headers import Reading, Unit
-from tidegate.pace.lessons import Lesson
+from tidegate.pace.lessons import ARRIVED, PRIOR_SCALE, Lesson, Sent
 from tidegate.pace.pacing import Counted, Pacing, Receipt
 from tidegate.pace.throttle import Throttle
 
@@ -38,7 +38,7 @@ SLACK = 0.005
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds that a route pauses after a refusal that does not say how long, doubled with each further one."""
 
-ALONE, DOUBLED_EVERY = 0.5, 0.1
+ALONE, DOUBLED_EVERY = 0.5, 1.0
 """The first call of a route goes alone: its response may tell the limits, which a thousand callers could break at once.
 They are not held up for long: after `ALONE` seconds two may be under way, and every `DOUBLED_EVERY` twice as many."""
 
@@ -110,9 +110,9 @@ class _Waiter:
 class Ticket:
     """What one call has taken. It must be closed exactly once; closing again does nothing."""
 
-    __slots__ = ("_closed", "_gate", "receipt", "sent", "sent_at", "taken", "units")
+    __slots__ = ("_closed", "_gate", "counted", "receipt", "sent", "sent_at", "taken", "units")
 
-    def __init__(self, gate: Gate, waiter: _Waiter, sent: Units, sent_at: float) -> None:
+    def __init__(self, gate: Gate, waiter: _Waiter, sent: dict[Unit, Sent], sent_at: float) -> None:
         self._gate = gate
         self.units = waiter.units
         """What was estimated."""
@@ -120,7 +120,7 @@ class Ticket:
         """What was taken of the configured buckets."""
         self.receipt: Receipt | None = waiter.receipt
         """What they answered; None once they know of the response."""
-        self.sent = sent
+        self.sent = self.counted = sent
         """What the server is expected to count, until it has."""
         self.sent_at = sent_at
         self._closed = False
@@ -157,7 +157,9 @@ class Gate:
         self._units = tuple(units)
         self._pacing = pacing
         self._shared = pacing is not None and pacing.shared is not None
-        self._sizes = {u: b.size for u, b in zip(units, pacing.buckets if pacing else (), strict=True)}
+        buckets = dict(zip(units, pacing.buckets if pacing is not None else (), strict=True))
+        self._sizes = {unit: bucket.size for unit, bucket in buckets.items()}
+        self._limits = {unit: bucket.whole for unit, bucket in buckets.items()}
         self._concurrent = concurrent
         self._settle = settle
         self._adaptive = adaptive
@@ -223,11 +225,11 @@ class Gate:
         return waiter.ticket
 
     def _check_size(self, units: Units) -> None:
-        for unit, size in self._sizes.items():
+        for unit, limit in self._limits.items():
             wanted = units.get(unit, 0.0)
-            if wanted > size:
+            if wanted > limit:
                 raise RequestTooLarge(
-                    f"the call needs about {wanted:,.0f} {unit.replace('_', ' ')}, and its limit is {size:,.0f}"
+                    f"the call needs about {wanted:,.0f} {unit.replace('_', ' ')}, and its limit is {limit:,.0f}"
                 )
 
     def _wait(self, waiter: _Waiter, cancel: CancelToken | None) -> None:
@@ -304,7 +306,8 @@ class Gate:
             waiter.taking = [self._counted(unit, units.get(unit, 0.0)) for unit in self._units]
         if wait > 0 or self._pacing is None:
             return max(0.0, wait)
-        wait = self._pacing.admit(now, waiter.taking, book=waiter.patient)
+        raw = [units.get(unit, 0.0) for unit in self._units]
+        wait = self._pacing.admit(now, waiter.taking, raw=raw, book=waiter.patient)
         waiter.receipt = self._pacing.receipt
         return wait
 
@@ -318,15 +321,17 @@ class Gate:
 
     def _counted(self, unit: Unit, units: float) -> float:
         """`units` as the server counts them, as far as that is known, and never more than the bucket holds."""
-        lesson = self._lessons.get(unit)
-        return units if lesson is None else min(units * lesson.scale, self._sizes[unit])
+        scale = self._lesson(unit).scale
+        if self._adaptive and not self._heard and unit != "requests":
+            scale = PRIOR_SCALE
+        return min(units * scale, self._sizes[unit])
 
     def _own_wait(self, now: float, units: Units) -> float:
         if self._throttle.full:
             return math.inf
         wait = self._paused_until - now
         for unit, lesson in self._lessons.items():
-            wait = max(wait, lesson.wait(now, units.get(unit, 0.0) * lesson.scale))
+            wait = max(wait, lesson.wait(now, units.get(unit, 0.0)))
         return wait
 
     def _alone_for(self, now: float) -> float:
@@ -383,11 +388,7 @@ class Gate:
         self._throttle.in_use += 1
         if self._throttle.in_use == 1:
             self._first_at = now
-        sent = {}
-        for unit, units in waiter.units.items():
-            lesson = self._lesson(unit)
-            sent[unit] = units * lesson.scale
-            lesson.send(sent[unit])
+        sent = {unit: self._lesson(unit).send(now, units) for unit, units in waiter.units.items()}
         waiter.ticket = Ticket(self, waiter, sent, now)
         self._wake(waiter, own)
 
@@ -411,15 +412,13 @@ class Gate:
         """See `Ticket.heed`."""
         if not self._adaptive:
             return
-        totals = self._tell(ticket, readings, charged=charged)
+        by_all = self._tell(ticket, readings, charged=charged)
         with self._lock:
             now = self._clock.monotonic()
             told = set()
             for unit, reading in readings.items():
-                lesson = self._lesson(unit)
-                charged_to_all, under_way = totals.get(unit, (None, 0.0))
-                lesson.counts_for_all(charged_to_all, under_way, alone=not self._shared)
-                if lesson.heed(now, reading, ticket.sent_at):
+                lesson, sent = self._lesson(unit), ticket.sent.get(unit)
+                if sent is not None and lesson.heed(now, reading, sent, by_all.get(unit) if self._shared else sent):
                     told.add(unit)
                 if lesson.bucket is not None:
                     self._throttle.trust()
@@ -436,13 +435,11 @@ class Gate:
         return (
             learned is not None
             and learned.rate <= configured.rate * (1 + 1e-9)
-            and learned.size <= configured.size * (1 + 1e-9)
+            and learned.size <= configured.whole * (1 + 1e-9)
         )
 
-    def _tell(
-        self, ticket: Ticket, readings: Mapping[Unit, Reading], *, charged: bool
-    ) -> dict[Unit, tuple[float, float]]:
-        """Tell a quota that is shared; answers for each unit what all who share it were charged and have under way."""
+    def _tell(self, ticket: Ticket, readings: Mapping[Unit, Reading], *, charged: bool) -> dict[Unit, Sent]:
+        """Tell a quota that is shared; answers what all who share it had sent when the call was."""
         if self._pacing is None or not self._shared:
             return {}
         with self._lock:
@@ -450,10 +447,10 @@ class Gate:
         if receipt is None:
             return {}
         units = [ticket.units.get(unit, 0.0) for unit in self._units]
-        totals = self._pacing.counted(Counted(ticket.taken, units, receipt, readings, charged))
-        if totals is None:
-            return {}
-        return dict(zip(self._units, zip(totals.charged, totals.under_way, strict=True), strict=True))
+        scales = [self._lesson(unit).scale for unit in self._units]
+        self._pacing.counted(Counted(ticket.taken, units, scales, receipt, readings, charged))
+        by_all = self._pacing.sent(receipt, units)
+        return {} if by_all is None else dict(zip(self._units, by_all, strict=True))
 
     def _lesson(self, unit: Unit) -> Lesson:
         lesson = self._lessons.get(unit)
@@ -463,8 +460,8 @@ class Gate:
 
     def _count(self, ticket: Ticket, *, charged: bool, told: Collection[Unit] = ()) -> None:
         """The server has counted what was sent, or never will."""
-        for unit, units in ticket.sent.items():
-            self._lessons[unit].done(units, ticket.units[unit], charged=charged, told=unit in told)
+        for unit, sent in ticket.sent.items():
+            self._lessons[unit].done(sent, charged=charged, told=unit in told)
         ticket.sent = {}
 
     def refused(self, ticket: Ticket, seconds: float | None) -> None:
@@ -479,6 +476,8 @@ class Gate:
             if ticket.sent_at > self._refused_at:  # else it was under way already when the last refusal came
                 self._refused_at = now
                 self._refusals += 1
+                for unit, sent in ticket.counted.items():
+                    self._lessons[unit].doubt(now, sent)
                 if not any(lesson.bucket for lesson in self._lessons.values()):
                     self._throttle.refused()
             if seconds is None:
@@ -501,7 +500,9 @@ class Gate:
             change = [self._correction(u, taken, used) for u, taken in zip(self._units, ticket.taken, strict=True)]
             if any(change):
                 self._pacing.change(now, change)
-            self._pacing.finished(now, [t + c for t, c in zip(ticket.taken, change, strict=True)])
+            self._pacing.finished(
+                now, [t + c for t, c in zip(ticket.taken, change, strict=True)], counted_at=ticket.sent_at + ARRIVED
+            )
         self._pump()
 
     def _correction(self, unit: Unit, taken: float, used: Units | None) -> float:

@@ -1,31 +1,39 @@
-"""What responses teach about one unit (requests, tokens): its limit, and how much of it is left.
+"""What responses teach about one unit (requests, tokens): its limit, how much of it is left, and how the server counts.
 
-A response says what was used when the server wrote it. What this process has under way may be counted in that figure or
-not: it is added in full, so that the level is never below the truth. That costs nothing in the long run: a level that
-is too high by a constant lets just as much through.
+Providers count a call when it arrives, before they answer it. So a response says what was used at some moment between
+its request's departure and now: what was sent before that request is in the figure, what was sent after it is added.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass
 
-from tidegate.pace.bucket import Bucket
+from tidegate.pace.bucket import RESERVE, Bucket
 from tidegate.pace.headers import Reading
-
-RESERVE = 0.01
-"""Share of a learned limit that is never used: the server counts in its own way, and its clock is not ours."""
 
 INTERVALS = (1.0, 60.0, 3_600.0, 86_400.0)
 """Seconds that limits are for: a second, a minute, an hour, a day."""
 
 USUAL_INTERVAL = 60.0
 
+ARRIVED = 2.0
+"""Seconds after which a call has arrived, if it ever does. A provider on the other side of the world is 0.2 s away; the
+rest is for a machine that is too busy to send at once."""
+
+JITTER = 0.5
+"""Seconds by which calls usually overtake each other on their way."""
+
+CAUTIOUS = 600.0
+"""Seconds after a refusal that should not have come for which what is under way is taken for not counted at all: there
+may be servers that count a call only when they have answered it."""
+
 COMPARED = 0.05
 """Share of a limit that is used at least between two comparisons of the server's count with ours."""
 
 CERTAINTY = 5.0
-"""How many times what is under way that must be, too: the server may have counted all of it by then, or none."""
+"""How many times what may have overtaken each other that must be, too: the server may have counted it, or not."""
 
 SMALLEST_SCALE, LARGEST_SCALE = 0.5, 8.0
 """How far the server's count is believed to be from ours: headers that are wrong must not lift a limit."""
@@ -34,139 +42,234 @@ PRIOR_SCALE = 1.5
 """What is assumed until there was a comparison: to begin too slowly costs a second, too fast a refusal."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What is remembered of units that were sent, in units as they were estimated."""
+
+    at: float
+    units: float
+    before: float
+    """All units that had been sent before them."""
+    recent: float
+    """Those of them that were sent within `JITTER`."""
+
+
+class _Departures:
+    """How many units had been sent by when, as far back as responses come."""
+
+    __slots__ = ("_before", "_times", "total")
+
+    SLOT, KEPT = 0.05, 600
+    """Seconds that are not told apart, and how many of them are kept."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._times: list[float] = []
+        self._before: list[float] = []
+
+    def add(self, now: float, units: float) -> None:
+        if not self._times or now - self._times[-1] >= self.SLOT:
+            if len(self._times) >= 2 * self.KEPT:
+                del self._times[: self.KEPT], self._before[: self.KEPT]
+            self._times.append(now)
+            self._before.append(self.total)
+        self.total += units
+
+    def before(self, moment: float) -> float:
+        """Units that had been sent before the slot of this moment."""
+        index = bisect.bisect_right(self._times, moment)
+        return self._before[index - 1] if index else 0.0
+
+    def by(self, moment: float) -> float:
+        """Units that had been sent by the end of the slot of this moment."""
+        index = bisect.bisect_right(self._times, moment)
+        return self._before[index] if index < len(self._before) else self.total
+
+
 class Lesson:
     """The learned bucket of one unit. Not safe for threads: its owner holds a lock."""
 
     __slots__ = (
-        "_alone", "_anchor", "_charged", "_comparable", "_compared", "_exact", "_interval", "_others", "_used",
-        "_used_at", "bucket", "scale", "under_way",
+        "_arrived", "_arrived_at", "_cautious_until", "_changed_at", "_departures", "_interval", "_newest",
+        "_under_way", "_used", "_used_at", "bucket", "calibration",
     )  # fmt: skip
 
     def __init__(self, *, exact: bool = False) -> None:
         """`exact`: the server counts as we do, as it does for requests."""
         self.bucket: Bucket | None = None
         """None as long as nothing is known."""
-        self.scale = 1.0
-        """What the server charges for a unit of ours: it counts in its own way."""
-        self.under_way = 0.0
-        """Units, as the server counts, that were sent and whose response has not come."""
-        self._exact = exact
-        self._compared = False
-        self._alone = self._comparable = True
-        self._anchor: _Anchor | None = None
-        self._charged = 0.0
-        """Units that the server has charged, by our count at a scale of 1."""
-        self._others = 0.0
-        """Units that all who share the limit have under way, where others do."""
+        self.calibration = Calibration(exact=exact)
         self._interval: float | None = None
         self._used, self._used_at = 0.0, -math.inf
-        """What the server had counted at a moment, by the response that tells of the latest count."""
+        """What was used by the latest count that is known, and when it became known."""
+        self._arrived, self._arrived_at = 0.0, -math.inf
+        """What is used if the server has counted whatever has arrived, and when that was."""
+        self._newest = -math.inf
+        """When the newest request was sent whose response has told something."""
+        self._departures = _Departures()
+        self._under_way = 0.0
+        """Units that are not answered, as they were estimated."""
+        self._cautious_until = self._changed_at = -math.inf
+
+    @property
+    def scale(self) -> float:
+        """What the server charges for a unit of ours."""
+        return self.calibration.scale
 
     def level(self, now: float) -> float:
-        """Units in use at this moment, at most."""
+        """Units in use at this moment at most, the reserve among them.
+
+        It is one of two bounds, whichever is lower: the latest count and all that is under way, which is close while
+        answers are quick; or what must have arrived by now, which is close while they are slow.
+        """
+        under_way = self._under_way * self.scale
         if self.bucket is None:
-            return self.under_way
-        used = self.bucket.level(self._used, max(0.0, now - self._used_at))
-        return used + self.under_way + RESERVE * self.bucket.limit
+            return under_way
+        answered, arrived = self._bounds(now)
+        return min(answered + under_way, arrived) + RESERVE * self.bucket.limit
+
+    def _bounds(self, now: float) -> tuple[float, float]:
+        assert self.bucket is not None  # noqa: S101 (asked by those who know it)
+        answered = self.bucket.level(self._used, max(0.0, now - self._used_at))
+        arrived = self.bucket.level(self._arrived, max(0.0, now - self._arrived_at))
+        return answered, math.inf if now < self._cautious_until else arrived
 
     def wait(self, now: float, units: float) -> float:
-        """Seconds until `units` fit; `inf` while they do not beside what is under way, however little is used.
+        """Seconds until `units` of ours fit; `inf` while they do not, however long one waits for the bucket.
 
         What never fits may go when all is free: the server knows better than a guess.
         """
-        if self.bucket is None:
+        bucket = self.bucket
+        if bucket is None:
             return 0.0
-        size = self.bucket.size
-        reserve = RESERVE * self.bucket.limit
-        room = size - reserve - self.under_way - min(units, size - reserve)
-        if room < -1e-9 * size:
-            return math.inf
-        over = self.level(now) - self.under_way - reserve - room
-        return over / self.bucket.rate if over > 1e-9 * size else 0.0
+        whole = bucket.size - RESERVE * bucket.limit
+        room = whole - min(units * self.scale, whole)
+        slack = 1e-9 * bucket.size
+        answered, arrived = self._bounds(now)
+        beside = room - self._under_way * self.scale
+        wait = max(0.0, answered - beside - slack) / bucket.rate if beside >= -slack else math.inf
+        return min(wait, max(0.0, arrived - room - slack) / bucket.rate)
 
-    def send(self, units: float) -> None:
+    def send(self, now: float, units: float) -> Sent:
         """These units are about to be sent."""
-        self.under_way += units
+        before = self._departures.total
+        sent = Sent(now, units, before, before - self._departures.before(now - JITTER))
+        self._departures.add(now, units)
+        if self.bucket is not None:
+            arrived = self.bucket.level(self._arrived, max(0.0, now - self._arrived_at))
+            self._arrived, self._arrived_at = arrived + units * self.scale, now
+        self._under_way += units
+        return sent
 
-    def done(self, units: float, estimated: float, *, charged: bool, told: bool) -> None:
+    def done(self, sent: Sent, *, charged: bool, told: bool) -> None:
         """The response to these units has come, or it is certain that none will.
 
-        `estimated`: the same at a scale of 1. `charged`: a refusal charges nothing. `told`: `heed` knows the response.
+        `charged`: a refusal charges nothing. `told`: `heed` knows of the response what was left.
         """
-        self.under_way = max(0.0, self.under_way - units)
-        if charged and not told:
-            self._used += units
-        if charged and self._alone:
-            self._charged += estimated
+        self._under_way = max(0.0, self._under_way - sent.units)
+        if not charged:
+            self.calibration.disturb()
+            self._arrived = max(0.0, self._arrived - sent.units * self.scale)
+        elif not told:
+            self._used += sent.units * self.scale
 
-    def counts_for_all(self, charged: float | None, under_way: float, *, alone: bool) -> None:
-        """What the server has charged to all who share the limit, where that is known, by our count at a scale of 1.
+    def doubt(self, now: float, sent: Sent) -> None:
+        """A call was refused that should have fitted, unless the limit is another one by now."""
+        if self.bucket is not None and sent.at > self._changed_at:
+            self._cautious_until = now + CAUTIOUS
 
-        `under_way`: what they have sent and it has not answered. Where others share the limit and that is not known,
-        its way of counting cannot be told from ours alone.
+    def heed(self, now: float, reading: Reading, sent: Sent, compared: Sent | None) -> bool:
+        """Learn from the response to a call; says whether it told what is left.
+
+        `compared`: the same, seen by all who share the limit; None where that is not known, so that the server's way of
+        counting cannot be told.
         """
-        comparable = alone or charged is not None
-        if (alone, comparable) != (self._alone, self._comparable) or (charged or math.inf) < self._charged:
-            self._anchor = None
-        self._alone, self._comparable, self._others = alone, comparable, under_way
-        if charged is not None:
-            self._charged = charged
-
-    def heed(self, now: float, reading: Reading, sent_at: float) -> bool:
-        """Learn from the response to a call that was sent at this moment; says whether it told what is left."""
-        self._learn_limit(reading)
-        if self.bucket is None or reading.remaining is None:
+        self._learn_limit(now, reading)
+        bucket = self.bucket
+        if bucket is None or reading.remaining is None:
             return False
-        self._compare(now, reading.remaining)
-        used = max(0.0, self.bucket.limit - reading.remaining)
-        before = self.bucket.level(self._used, max(0.0, now - self._used_at))
+        if compared is not None:
+            # What was sent a moment later may have overtaken it.
+            later = self._departures.by(sent.at + JITTER) - sent.before - sent.units if compared is sent else 0.0
+            unsure = compared.recent + max(later, 0.0 if compared is sent else compared.recent)
+            self.calibration.compare(bucket, reading.remaining, compared, unsure)
+        used = max(0.0, bucket.limit - reading.remaining)
         # Of two that were under way together the later count is the higher one.
-        if used >= before or sent_at >= self._used_at:
+        if used >= bucket.level(self._used, max(0.0, now - self._used_at)) or sent.at >= self._used_at:
             self._used, self._used_at = used, now
+        self._arrived, self._arrived_at = self._arrivals(now, used, sent, bucket), now
         return True
 
-    def _compare(self, now: float, remaining: float) -> None:
-        """Compare what the server has charged with our own count, over enough units to be sure."""
-        bucket, anchor = self.bucket, self._anchor
-        if bucket is None or self._exact or not self._comparable:
-            return
-        under_way = (self.under_way if self._alone else self._others) / self.scale
-        here = _Anchor(now, remaining, self._charged, under_way)
-        if remaining >= bucket.limit - 1:  # full: what refilled meanwhile is not known
-            self._anchor = None
-        elif anchor is None or now < anchor.at or 2 * under_way < anchor.under_way:
-            self._anchor = here
-        elif (units := self._charged - anchor.charged) >= max(
-            COMPARED * bucket.limit, CERTAINTY * (under_way + anchor.under_way)
-        ):
-            ratio = (anchor.remaining - remaining + bucket.rate * (now - anchor.at)) / units
-            believed = (self.scale + ratio) / 2 if self._compared else ratio
-            self.scale = min(max(believed, SMALLEST_SCALE), LARGEST_SCALE)
-            self._compared = True
-            self._anchor = here
+    def _arrivals(self, now: float, used: float, sent: Sent, bucket: Bucket) -> float:
+        """What is used, if the count was taken when the call arrived, or if it was taken now: whichever is more."""
+        trip = max(0.0, now - sent.at)
+        if sent.at < self._newest:
+            arrived = bucket.level(self._arrived, max(0.0, now - self._arrived_at))
+            return max(arrived, used - bucket.rate * trip)
+        self._newest = sent.at
+        total = self._departures.total
+        after = total - self._departures.before(sent.at - ARRIVED) - sent.units
+        arrival = used - bucket.rate * max(0.0, trip - ARRIVED) + after * self.scale
+        lately = total - self._departures.before(now - ARRIVED)
+        return max(0.0, arrival, used + lately * self.scale)
 
-    def _learn_limit(self, reading: Reading) -> None:
+    def _learn_limit(self, now: float, reading: Reading) -> None:
         limit = reading.limit
         if limit is None:
             return
         self._interval = reading.interval or self._interval or _inferred(reading)
         interval = self._interval or USUAL_INTERVAL
         if self.bucket is None or (limit, interval) != (self.bucket.limit, self.bucket.interval):
-            self.bucket = Bucket(limit, interval, limit)
-            if not (self._exact or self._compared):
-                self.scale = PRIOR_SCALE
+            if self.bucket is not None:
+                self.calibration.disturb()
+            self.bucket, self._changed_at = Bucket(limit, interval, limit), now
+            self.calibration.begin()
 
 
-@dataclass(frozen=True, slots=True)
-class _Anchor:
-    """Where a comparison begins."""
+class Calibration:
+    """How the server's count compares with ours, found out from what it says is left before and after many calls."""
 
-    at: float
-    remaining: float
-    charged: float
-    """Units that the server had charged, by our count at a scale of 1."""
-    under_way: float
-    """Units that it may have charged or not, by the same count."""
+    __slots__ = ("_anchor", "_compared", "_exact", "scale")
+
+    def __init__(self, *, exact: bool) -> None:
+        self.scale = 1.0
+        """What the server charges for a unit of ours."""
+        self._exact = exact
+        self._compared = False
+        self._anchor: tuple[Sent, float, float] | None = None
+        """The call from which on it is compared, what was used when it was counted, and how much of that is unsure."""
+
+    def begin(self) -> None:
+        """There is a limit to keep to."""
+        if not (self._exact or self._compared):
+            self.scale = PRIOR_SCALE
+
+    def disturb(self) -> None:
+        """What was sent is not what was counted: compare anew."""
+        self._anchor = None
+
+    def compare(self, bucket: Bucket, remaining: float, sent: Sent, unsure: float) -> None:
+        """Compare what the server has counted with what was sent since the anchor, over enough units to be sure.
+
+        `unsure`: units that may have been counted before or after this call.
+        """
+        used, anchor = bucket.limit - remaining, self._anchor
+        if self._exact:
+            return
+        if used <= 1:  # the bucket is full: what refilled meanwhile is not known
+            self._anchor = None
+        elif anchor is None or 2 * unsure < anchor[2]:
+            self._anchor = (sent, used, unsure)
+        else:
+            first, used_then, unsure_then = anchor
+            units = sent.before + sent.units - first.before - first.units
+            if units < max(COMPARED * bucket.limit, CERTAINTY * (unsure + unsure_then)):
+                return
+            ratio = (used - used_then + bucket.rate * (sent.at - first.at)) / units
+            believed = (self.scale + ratio) / 2 if self._compared else ratio
+            self.scale = min(max(believed, SMALLEST_SCALE), LARGEST_SCALE)
+            self._compared = True
+            self._anchor = (sent, used, unsure)
 
 
 def _inferred(reading: Reading) -> float | None:
@@ -174,7 +277,7 @@ def _inferred(reading: Reading) -> float | None:
     if not reading.limit or reading.remaining is None or not reading.reset:
         return None
     missing = reading.limit - reading.remaining
-    if missing < 1:
+    if missing < max(3.0, 0.02 * reading.limit):  # what remains is rounded, the reset is not
         return None
     guess = reading.limit * reading.reset / missing
     return min(INTERVALS, key=lambda interval: abs(math.log(interval / guess)))

@@ -82,7 +82,14 @@ class Quota(Pacing):
         self._store: StateStore = InMemoryStateStore()
         self._algorithm = Levels()
 
-    def admit(self, now: float, units: Sequence[float], *, book: bool = False) -> float:  # noqa: ARG002
+    def admit(
+        self,
+        now: float,
+        units: Sequence[float],
+        *,
+        raw: Sequence[float] = (),  # noqa: ARG002 (as the base class has it)
+        book: bool = False,  # noqa: ARG002
+    ) -> float:
         """Take `units` of each bucket, all or none: 0, or the seconds to wait before asking again; `inf` for never."""
         decision = self._check("admit", now, units)
         if decision.allowed:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tidegate.pace.bucket import Bucket
 from tidegate.pace.headers import Reading, Unit
+from tidegate.pace.lessons import Sent
 
 Receipt = tuple[float, ...]
 
@@ -20,21 +21,13 @@ class Counted:
     """As the server is believed to count."""
     units: Sequence[float]
     """As estimated."""
+    scales: Sequence[float]
+    """What it is believed to charge for a unit."""
     receipt: Receipt
     """What the quota answered when they were taken."""
     readings: Mapping[Unit, Reading]
     charged: bool
     """Whether the server counts them; it does not count what it refuses."""
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Of all who share a quota, for each bucket."""
-
-    charged: Sequence[float]
-    """What the server has charged, in units as they were estimated."""
-    under_way: Sequence[float]
-    """What was sent and not answered, in units as the server is believed to count."""
 
 
 class Pacing(abc.ABC):
@@ -51,10 +44,11 @@ class Pacing(abc.ABC):
     """What `counted` is to be told about the units that were admitted last."""
 
     @abc.abstractmethod
-    def admit(self, now: float, units: Sequence[float], *, book: bool = False) -> float:
+    def admit(self, now: float, units: Sequence[float], *, raw: Sequence[float] = (), book: bool = False) -> float:
         """Take `units` of each bucket, all or none: 0, or the seconds to wait; `inf` for not before a change.
 
-        `book`: the caller comes back after the wait, so its turn may be held for it.
+        `raw`: the same as they were estimated. `book`: the caller comes back after the wait, so its turn may be held
+        for it.
         """
 
     @abc.abstractmethod
@@ -69,8 +63,8 @@ class Pacing(abc.ABC):
     def levels(self, now: float) -> tuple[float, ...]:
         """Units of each bucket that are in use."""
 
-    def finished(self, now: float, units: Sequence[float]) -> None:  # noqa: B027 (most need not know)
-        """The response to a call that took `units` has come."""
+    def finished(self, now: float, units: Sequence[float], *, counted_at: float | None = None) -> None:  # noqa: B027
+        """A call that took `units` is over. The provider has counted it by `counted_at`, or by now."""
 
     def idle(self, now: float) -> None:  # noqa: B027
         """Nobody is in line: what was booked is given back."""
@@ -78,6 +72,9 @@ class Pacing(abc.ABC):
     def pause(self, seconds: float) -> None:  # noqa: B027
         """The provider has refused a call; nothing is to be sent for so long."""
 
-    def counted(self, said: Counted) -> Totals | None:  # noqa: ARG002
-        """A response has come. Answers what is known of all who share the quota; None: nobody does."""
+    def counted(self, said: Counted) -> None:  # noqa: B027 (see above)
+        """A response has come."""
+
+    def sent(self, receipt: Receipt, units: Sequence[float]) -> Sequence[Sent] | None:  # noqa: ARG002
+        """What all who share the quota had sent when these units were, for each bucket; None: nobody shares it."""
         return None

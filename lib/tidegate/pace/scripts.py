@@ -1,23 +1,24 @@
 """What a shared store does in one step, in Lua: `pace.shared` runs these. The clock is the store's own.
 
-Both scripts take the same arguments. KEYS: the state; who was seen; and two that differ. ARGV: the
-operation; the moment in seconds, or nothing for the store's clock; seconds to keep the state; who asks; a number
-(seconds of a pause, else whether to note who was here); how many buckets there are; and eight numbers for each.
+Both scripts take the same arguments. KEYS: the state, who was seen, and what differs. ARGV: the
+operation; the moment in seconds, or nothing for the store's clock; seconds to keep the state; who asks; two numbers;
+how many buckets there are; and eight numbers for each.
 """
 
 from __future__ import annotations
 
 _BEGIN = """
-local op, seconds, member, number, n = ARGV[1], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local op, seconds, member, number = ARGV[1], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local other, n = tonumber(ARGV[6]), tonumber(ARGV[7])
 local now = tonumber(ARGV[2])
 if not now then
   local clock = redis.call('TIME')
   now = tonumber(clock[1]) + tonumber(clock[2]) / 1e6
 end
-local function row(i, field) return tonumber(ARGV[6 + 8 * (i - 1) + field]) end
+local function row(i, field) return tonumber(ARGV[7 + 8 * (i - 1) + field]) end
 local function text(x) return string.format('%.17g', x) end
 local seen, gone = 0, {}
-if number > 0 and op ~= 'pause' then
+if number > 0 and (op == 'take' or op == 'book' or op == 'raise') then
   redis.call('ZADD', KEYS[2], now, member)
   gone = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now - 30)
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 30)
@@ -37,20 +38,25 @@ BUCKET = (
     _BEGIN
     + """
 -- state: the moment, the end of a pause, and of each bucket its level; what is under way, as the provider counts; what
--- it has charged, as was estimated; and what was used by the response that tells of the latest count, and when it came.
--- KEYS[3] has what each process has under way.
+-- was ever sent, in units as they were estimated; what was sent a moment ago (it fades); what was used by the latest
+-- count, and when that became known; and when the newest request was sent that was answered.
+-- KEYS[3] has what each process has under way. The rules are those of pace.lessons.
+local arrived_after, fields = 2, 7
 local passed = math.max(0, now - (state[1] or now))
-local level, under, charged, used, used_at = {}, {}, {}, {}, {}
+local level, under, sent, recent, used, used_at, newest = {}, {}, {}, {}, {}, {}, {}
 for i = 1, n do
-  local at = 2 + 5 * (i - 1)
+  local at = 2 + fields * (i - 1)
   level[i] = math.max(0, (state[at + 1] or 0) - passed * row(i, 1))
-  under[i], charged[i] = state[at + 2] or 0, state[at + 3] or 0
-  used[i], used_at[i] = state[at + 4] or 0, state[at + 5] or 0
+  under[i], sent[i] = state[at + 2] or 0, state[at + 3] or 0
+  recent[i] = (state[at + 4] or 0) * math.exp(-passed / arrived_after)
+  used[i], used_at[i], newest[i] = state[at + 5] or 0, state[at + 6] or 0, state[at + 7] or 0
 end
 local function keep()
   local out = {text(math.max(now, state[1] or now)), text(paused)}
   for i = 1, n do
-    for _, value in ipairs({level[i], under[i], charged[i], used[i], used_at[i]}) do out[#out + 1] = text(value) end
+    for _, value in ipairs({level[i], under[i], sent[i], recent[i], used[i], used_at[i], newest[i]}) do
+      out[#out + 1] = text(value)
+    end
   end
   redis.call('SET', KEYS[1], table.concat(out, ' '), 'PX', math.ceil(seconds * 1000))
 end
@@ -59,9 +65,9 @@ local function all(verdict, wait, values)
   for i = 1, #values do out[#out + 1] = text(values[i]) end
   return out
 end
-local function move_under(who, sign)
+local function move_under(sign)
   local out, had = {}, {}
-  local kept = redis.call('HGET', KEYS[3], who)
+  local kept = redis.call('HGET', KEYS[3], member)
   if kept then for word in string.gmatch(kept, '%S+') do had[#had + 1] = tonumber(word) end end
   for i = 1, n do
     local before = had[i] or 0
@@ -69,7 +75,7 @@ local function move_under(who, sign)
     under[i] = math.max(0, under[i] + after - before)
     out[i] = text(after)
   end
-  redis.call('HSET', KEYS[3], who, table.concat(out, ' '))
+  redis.call('HSET', KEYS[3], member, table.concat(out, ' '))
   redis.call('PEXPIRE', KEYS[3], math.ceil(seconds * 1000))
 end
 local function forget(who)
@@ -85,7 +91,7 @@ end
 for _, who in ipairs(gone) do forget(who) end
 
 if op == 'take' or op == 'book' then
-  if paused > now then return all(0, paused - now, {now}) end
+  if paused > now then return all(0, paused - now, {}) end
   local wait = 0
   for i = 1, n do
     local rate, size, units = row(i, 1), row(i, 2), row(i, 3)
@@ -94,15 +100,20 @@ if op == 'take' or op == 'book' then
   end
   if wait > 0 and op == 'take' then
     if #gone > 0 then keep() end
-    return all(0, wait, {now})
+    return all(0, wait, {})
   end
-  for i = 1, n do level[i] = math.max(0, level[i] + row(i, 3)) end
-  move_under(member, 1)
+  local receipt = {now + wait}
+  for i = 1, n do
+    receipt[2 * i], receipt[2 * i + 1] = sent[i], recent[i]
+    level[i] = math.max(0, level[i] + row(i, 3))
+    sent[i], recent[i] = sent[i] + row(i, 4), math.max(0, recent[i] + row(i, 4))
+  end
+  move_under(1)
   keep()
-  return all(wait > 0 and 2 or 1, wait, {now})
+  return all(wait > 0 and 2 or 1, wait, receipt)
 elseif op == 'return' then
   for i = 1, n do level[i] = math.max(0, level[i] - row(i, 3)) end
-  move_under(member, -1)
+  move_under(-1)
   keep()
 elseif op == 'change' then
   for i = 1, n do level[i] = math.max(0, level[i] + row(i, 3)) end
@@ -115,21 +126,29 @@ elseif op == 'pause' then
   paused = math.max(paused, now + number)
   keep()
 elseif op == 'count' then
-  move_under(member, -1)
+  -- number: whether it is charged; other: when it was sent
+  move_under(-1)
   for i = 1, n do
-    local sent_at, told = row(i, 4), row(i, 5)
-    charged[i] = charged[i] + row(i, 6)
+    local rate, units, raw, before, at_sending, told, scale =
+      row(i, 1), row(i, 3), row(i, 4), row(i, 5), row(i, 6), row(i, 7), row(i, 8)
     if told >= 0 then
-      local before = math.max(0, used[i] - math.max(0, now - used_at[i]) * row(i, 1))
-      -- of two that were under way together the later count is the higher one
-      if told >= before or sent_at >= used_at[i] then used[i], used_at[i], before = told, now, told end
-      level[i] = before + under[i]
+      local known = math.max(0, used[i] - math.max(0, now - used_at[i]) * rate)
+      if told >= known or other >= used_at[i] then used[i], used_at[i], known = told, now, told end
+      local trip = math.max(0, now - other)
+      if other >= newest[i] then
+        newest[i] = other
+        local after = math.max(0, sent[i] - before - raw) + at_sending
+        local arrived = told - rate * math.max(0, trip - arrived_after) + after * scale
+        level[i] = math.max(0, math.min(known + under[i], math.max(arrived, told + recent[i] * scale)))
+      else
+        level[i] = math.min(known + under[i], math.max(level[i], told - rate * trip))
+      end
+    elseif number == 0 then
+      level[i] = math.max(0, level[i] - units)
     end
   end
   keep()
-  local out = {}
-  for i = 1, n do out[i], out[n + i] = charged[i], under[i] end
-  return all(1, 0, out)
+  return all(1, 0, under)
 end
 return all(1, math.max(0, paused - now), level)
 """
@@ -139,7 +158,8 @@ WINDOW = (
     _BEGIN
     + """
 -- state: the moment, the end of a pause, and what is in use of each bucket. KEYS[3] has the slots of time at whose end
--- units come back, in order, KEYS[4] what comes back in each.
+-- units come back, in order, KEYS[4] what comes back in each. With
+-- `finish`, `number` says how many seconds ago the provider must have counted it.
 local slots, lease = 1200, 60
 local used = {}
 for i = 1, n do used[i] = state[2 + i] or 0 end
@@ -253,7 +273,7 @@ elseif op == 'change' or op == 'return' then
   keep()
 elseif op == 'finish' then
   take_from_latest(units)
-  comes_back(longest, units)
+  comes_back(math.max(0, longest - number), units)
   keep()
 elseif op == 'raise' then
   local more = {}

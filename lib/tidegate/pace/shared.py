@@ -20,11 +20,11 @@ from typing import Literal
 
 from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.forking import reset_in_child
-from tidegate.pace.bucket import Bucket
+from tidegate.pace.bucket import RESERVE, Bucket
 from tidegate.pace.headers import Unit
-from tidegate.pace.lessons import RESERVE
+from tidegate.pace.lessons import Sent
 from tidegate.pace.levels import Quota
-from tidegate.pace.pacing import Counted, Pacing, Receipt, Totals
+from tidegate.pace.pacing import Counted, Pacing, Receipt
 from tidegate.pace.scripts import BUCKET, WINDOW
 from tidegate.pace.window import SlidingWindow
 from tidegate.storage.redis import RedisStore
@@ -95,7 +95,7 @@ class SharedQuota(Pacing):
 
     # Taking
 
-    def admit(self, now: float, units: Sequence[float], *, book: bool = False) -> float:
+    def admit(self, now: float, units: Sequence[float], *, raw: Sequence[float] = (), book: bool = False) -> float:
         """Take `units`, or say how long to wait. A turn that is booked is kept for whoever is first when it comes."""
         wanted = tuple(units)
         if self._turn is not None:
@@ -108,7 +108,11 @@ class SharedQuota(Pacing):
         held = self._turn[0] if self._turn is not None else tuple(0.0 for _ in wanted)
         more = [unit - already for unit, already in zip(wanted, held, strict=True)]
         book = (book or self._turn is not None) and not self._windows
-        answer = self._ask("book" if book else "take", now, more, beat=now - self._said_at >= BEAT)
+        rows = [
+            (each * (gone / whole if whole else 0.0),)
+            for each, gone, whole in zip(raw or wanted, more, wanted, strict=True)
+        ]
+        answer = self._ask("book" if book else "take", now, more, rows, number=now - self._said_at >= BEAT)
         if answer is None:
             return self.admit(now, units)
         return self._decided(answer, wanted, now)
@@ -156,15 +160,15 @@ class SharedQuota(Pacing):
         else:
             self._ask("return", now, units)
 
-    def finished(self, now: float, units: Sequence[float]) -> None:
-        """The response has come."""
+    def finished(self, now: float, units: Sequence[float], *, counted_at: float | None = None) -> None:
+        """The call is over."""
         if not self._windows:
             return
         local = self._local(now)
         if local is not None:
-            local.finished(now, units)
+            local.finished(now, units, counted_at=counted_at)
         else:
-            self._ask("finish", now, units)
+            self._ask("finish", now, units, number=0.0 if counted_at is None else max(0.0, now - counted_at))
 
     def pause(self, seconds: float) -> None:
         """All processes pause."""
@@ -172,31 +176,35 @@ class SharedQuota(Pacing):
         if self._local(now) is None:
             self._ask("pause", now, [0.0] * len(self.buckets), number=seconds)
 
-    def counted(self, said: Counted) -> Totals | None:
+    def counted(self, said: Counted) -> None:
         """Put right what the store believes by what the provider says is left."""
         now = self._clock.monotonic()
-        if self._windows or self._local(now) is not None or not said.receipt:
-            return None
+        if self._windows or not said.receipt or self._local(now) is not None:
+            return
         rows = [self._row_of(index, said) for index in range(len(self.buckets))]
-        answer = self._ask("count", now, said.taken, rows)
-        if answer is None:
-            return None
-        charged, under_way = answer[3 : 3 + len(self.buckets)], answer[3 + len(self.buckets) :]
-        return Totals(charged, under_way)
+        self._ask("count", now, said.taken, rows, number=said.charged, other=said.receipt[0])
 
     def _row_of(self, index: int, said: Counted) -> tuple[float, ...]:
-        """When it was sent by the store's clock, what is used, and what more is charged: see the script."""
+        """What was estimated, what had been sent before, how much of that just before, what is used, and the scale."""
         configured = self.buckets[index]
         reading = said.readings.get(self._units[index])
         used = -1.0
         if reading is not None and reading.limit is not None:
             interval = reading.interval or configured.interval
             lower = Bucket(reading.limit, interval, reading.limit)
-            binds = lower.rate <= configured.rate * (1 + 1e-9) and lower.size <= configured.size
+            binds = lower.rate <= configured.rate * (1 + 1e-9) and lower.size <= configured.whole * (1 + 1e-9)
             bucket = self._binding[index] = lower if binds else configured
             if binds and reading.remaining is not None:
                 used = max(0.0, bucket.limit - reading.remaining + RESERVE * bucket.limit)
-        return (said.receipt[0], used, said.units[index] if said.charged else 0.0, 0.0)
+        before, recent = said.receipt[1 + 2 * index : 3 + 2 * index]
+        return (said.units[index], before, recent, used, said.scales[index])
+
+    def sent(self, receipt: Receipt, units: Sequence[float]) -> Sequence[Sent] | None:
+        """What all had sent when these were."""
+        if not receipt:
+            return None
+        pairs = zip(units, receipt[1::2], receipt[2::2], strict=True)
+        return [Sent(receipt[0], each, before, recent) for each, before, recent in pairs]
 
     def levels(self, now: float) -> tuple[float, ...]:
         """Units in use by all, or of this process's share while the store is gone."""
@@ -215,18 +223,24 @@ class SharedQuota(Pacing):
         units: Sequence[float],
         rows: Sequence[Sequence[float]] | None = None,
         *,
-        beat: bool = False,
         number: float = 0.0,
+        other: float = 0.0,
     ) -> list[float] | None:
-        """The script's answer; None when the store is gone, and this process is on its own from now on."""
+        """The script's answer; None when the store is gone, and this process is on its own from now on.
+
+        The rows hold what follows the units of each bucket; what is left out is 0.
+        """
         moment = "" if self._store_clock is None else repr(self._store_clock.time())
-        numbers: list[str | float] = [operation, moment, KEPT, self._me, number or float(beat), len(self.buckets)]
+        figures: list[str | float] = [operation, moment, KEPT, self._me, float(number), other, len(self.buckets)]
         for index, bucket in enumerate(self._binding):
-            more = rows[index] if rows is not None else (0.0,) * 4
-            numbers += (format(n, ".17g") for n in (bucket.rate, bucket.size, units[index], *more, bucket.interval))
+            row = [bucket.rate, bucket.size, units[index], *(rows[index] if rows is not None else ())]
+            row += [0.0] * (8 - len(row))
+            if self._windows:
+                row[7] = bucket.interval
+            figures += (format(each, ".17g") for each in row)
         started = self._clock.monotonic()
         try:
-            return [float(word) for word in self._store.run(self._script, self._keys, numbers)]
+            return [float(word) for word in self._store.run(self._script, self._keys, figures)]
         except (ConnectionError, ValueError) as error:
             self._leave(now, error, self._clock.monotonic() - started)
             return None
@@ -261,7 +275,7 @@ class SharedQuota(Pacing):
             level / share.size * bucket.size
             for level, share, bucket in zip(away.quota.levels(now), away.quota.buckets, self._binding, strict=True)
         ]
-        if self._ask("raise", now, fill, beat=True) is None:
+        if self._ask("raise", now, fill, number=1.0) is None:
             return
         with self._lock:
             self._away = None
@@ -280,7 +294,14 @@ class _Share(Pacing):
         self._quota.change(now, full)
         self._quota.finished(now, full)
 
-    def admit(self, now: float, units: Sequence[float], *, book: bool = False) -> float:  # noqa: ARG002
+    def admit(
+        self,
+        now: float,
+        units: Sequence[float],
+        *,
+        raw: Sequence[float] = (),  # noqa: ARG002 (as the base class has it)
+        book: bool = False,  # noqa: ARG002
+    ) -> float:
         """As `Pacing` has it. What is larger than the share waits until all of it is free, and is paid off after."""
         first = [min(wanted, bucket.size) for wanted, bucket in zip(units, self.buckets, strict=True)]
         with self._lock:
@@ -294,10 +315,10 @@ class _Share(Pacing):
         with self._lock:
             self._quota.change(now, units)
 
-    def finished(self, now: float, units: Sequence[float]) -> None:
+    def finished(self, now: float, units: Sequence[float], *, counted_at: float | None = None) -> None:
         """As `Pacing` has it."""
         with self._lock:
-            self._quota.finished(now, units)
+            self._quota.finished(now, units, counted_at=counted_at)
 
     def levels(self, now: float) -> tuple[float, ...]:
         """As `Pacing` has it."""

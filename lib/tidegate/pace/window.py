@@ -25,7 +25,14 @@ class SlidingWindow(Pacing):
         self._returning: tuple[deque[tuple[int, float]], ...] = tuple(deque() for _ in buckets)
         """For each bucket the slots of time, by number, at whose end units come back."""
 
-    def admit(self, now: float, units: Sequence[float], *, book: bool = False) -> float:  # noqa: ARG002
+    def admit(
+        self,
+        now: float,
+        units: Sequence[float],
+        *,
+        raw: Sequence[float] = (),  # noqa: ARG002 (as the base class has it)
+        book: bool = False,  # noqa: ARG002
+    ) -> float:
         """Take `units` of each bucket, all or none: 0, or the seconds to wait; `inf` when nothing is due to return."""
         self._expire(now)
         wait = max(self._wait(index, now, wanted) for index, wanted in enumerate(units))
@@ -38,8 +45,9 @@ class SlidingWindow(Pacing):
         """Add to what is used, or with negative `units` give back what was not used."""
         self._used = [max(0.0, used + more) for used, more in zip(self._used, units, strict=True)]
 
-    def finished(self, now: float, units: Sequence[float]) -> None:
-        """The response has come: `units` are free again one interval later."""
+    def finished(self, now: float, units: Sequence[float], *, counted_at: float | None = None) -> None:
+        """The call is over: `units` are free again one interval after they were counted."""
+        now = now if counted_at is None else min(now, counted_at)
         for bucket, returning, freed in zip(self.buckets, self._returning, units, strict=True):
             slot = math.ceil((now + bucket.interval) * SLOTS / bucket.interval)
             if returning and returning[-1][0] >= slot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.errors import CallError, Overloaded, RateLimited, StreamInterrupted
 from tidegate.forking import reset_in_child
 from tidegate.options import Amount, Count, HiddenText, Options
-from tidegate.pace.bucket import Bucket
+from tidegate.pace.bucket import RESERVE, Bucket
 from tidegate.pace.gate import Gate, LimitStatus, Settlement, Ticket
 from tidegate.pace.headers import Unit, read_limits
 from tidegate.pace.levels import Quota
@@ -105,7 +106,10 @@ def rough_count(request: ChatRequest, model: str) -> int:  # noqa: ARG001 (see `
 def gate_for(limits: Limits, name: str, store: RedisStore | None, clock: Clock) -> Gate:
     """A gate that keeps to the limits; with a `store`, together with all gates of that `name`."""
     by_unit = limits.by_unit
-    units, buckets = tuple(by_unit), [Bucket(limit, MINUTE, limit) for limit in by_unit.values()]
+    units = tuple(by_unit)
+    # A provider whose bucket begins to refill with the first call is a little later than this one.
+    margin = RESERVE if limits.adaptive and limits.pace == "bucket" else 0.0
+    buckets = [Bucket(limit, MINUTE, limit - math.floor(limit * margin)) for limit in by_unit.values()]
     pacing: Pacing | None = None
     if store is not None:
         pacing = SharedQuota(store, name, units, buckets, pace=limits.pace, clock=clock)

@@ -77,7 +77,7 @@ def test_R1_answers_may_take_long(seconds: float, callers: int) -> None:
     Simulation([gate], clock, server.ask, 0.1, answering=seconds, step=0.02).run(callers, 300)
     assert server.refused == 0
     asked_for = callers * 300 / seconds * 300 / (6 * 60_000)  # of 300 tokens each, as the server counts
-    assert server.share_used(300) >= min(0.97, 0.85 * asked_for)
+    assert server.share_used(300) >= min(0.94, 0.85 * asked_for)
 
 
 @pytest.mark.parametrize("moment", [1, 30])

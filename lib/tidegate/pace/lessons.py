@@ -22,12 +22,13 @@ ARRIVED = 2.0
 """Seconds after which a call has arrived, if it ever does. A provider on the other side of the world is 0.2 s away; the
 rest is for a machine that is too busy to send at once."""
 
-JITTER = 0.5
-"""Seconds by which calls usually overtake each other on their way."""
-
 CAUTIOUS = 600.0
 """Seconds after a refusal that should not have come for which what is under way is taken for not counted at all: there
 may be servers that count a call only when they have answered it."""
+
+DOUBTED = 1.2
+"""What is under way may be counted as so much more than it is believed to be: not every call is counted alike. Little
+is under way, nearly always; at the end of a burst this keeps its last calls from being refused."""
 
 COMPARED = 0.05
 """Share of a limit that is used at least between two comparisons of the server's count with ours."""
@@ -51,7 +52,7 @@ class Sent:
     before: float
     """All units that had been sent before them."""
     recent: float
-    """Those of them that were sent within `JITTER`."""
+    """Those of them that may arrive later: sent within `ARRIVED`, and not answered."""
 
 
 class _Departures:
@@ -122,7 +123,7 @@ class Lesson:
         It is one of two bounds, whichever is lower: the latest count and all that is under way, which is close while
         answers are quick; or what must have arrived by now, which is close while they are slow.
         """
-        under_way = self._under_way * self.scale
+        under_way = DOUBTED * self._under_way * self.scale
         if self.bucket is None:
             return under_way
         answered, arrived = self._bounds(now)
@@ -146,14 +147,14 @@ class Lesson:
         room = whole - min(units * self.scale, whole)
         slack = 1e-9 * bucket.size
         answered, arrived = self._bounds(now)
-        beside = room - self._under_way * self.scale
+        beside = room - DOUBTED * self._under_way * self.scale
         wait = max(0.0, answered - beside - slack) / bucket.rate if beside >= -slack else math.inf
         return min(wait, max(0.0, arrived - room - slack) / bucket.rate)
 
     def send(self, now: float, units: float) -> Sent:
         """These units are about to be sent."""
         before = self._departures.total
-        sent = Sent(now, units, before, before - self._departures.before(now - JITTER))
+        sent = Sent(now, units, before, min(self._under_way, before - self._departures.before(now - ARRIVED)))
         self._departures.add(now, units)
         if self.bucket is not None:
             arrived = self.bucket.level(self._arrived, max(0.0, now - self._arrived_at))
@@ -190,8 +191,8 @@ class Lesson:
             return False
         if compared is not None:
             # What was sent a moment later may have overtaken it.
-            later = self._departures.by(sent.at + JITTER) - sent.before - sent.units if compared is sent else 0.0
-            unsure = compared.recent + max(later, 0.0 if compared is sent else compared.recent)
+            later = self._departures.by(sent.at + ARRIVED) - sent.before - sent.units
+            unsure = compared.recent + (min(later, self._under_way) if compared is sent else compared.recent)
             self.calibration.compare(bucket, reading.remaining, compared, unsure)
         used = max(0.0, bucket.limit - reading.remaining)
         # Of two that were under way together the later count is the higher one.
@@ -209,9 +210,9 @@ class Lesson:
         self._newest = sent.at
         total = self._departures.total
         after = total - self._departures.before(sent.at - ARRIVED) - sent.units
-        arrival = used - bucket.rate * max(0.0, trip - ARRIVED) + after * self.scale
+        arrival = used - bucket.rate * max(0.0, trip - ARRIVED) + DOUBTED * after * self.scale
         lately = total - self._departures.before(now - ARRIVED)
-        return max(0.0, arrival, used + lately * self.scale)
+        return max(0.0, arrival, used + DOUBTED * lately * self.scale)
 
     def _learn_limit(self, now: float, reading: Reading) -> None:
         limit = reading.limit

@@ -41,7 +41,7 @@ BUCKET = (
 -- was ever sent, in units as they were estimated; what was sent a moment ago (it fades); what was used by the latest
 -- count, and when that became known; and when the newest request was sent that was answered.
 -- KEYS[3] has what each process has under way. The rules are those of pace.lessons.
-local arrived_after, fields = 2, 7
+local arrived_after, doubted, fields = 2, 1.2, 7
 local passed = math.max(0, now - (state[1] or now))
 local level, under, sent, recent, used, used_at, newest = {}, {}, {}, {}, {}, {}, {}
 for i = 1, n do
@@ -138,10 +138,11 @@ elseif op == 'count' then
       if other >= newest[i] then
         newest[i] = other
         local after = math.max(0, sent[i] - before - raw) + at_sending
-        local arrived = told - rate * math.max(0, trip - arrived_after) + after * scale
-        level[i] = math.max(0, math.min(known + under[i], math.max(arrived, told + recent[i] * scale)))
+        local arrived = told - rate * math.max(0, trip - arrived_after) + doubted * after * scale
+        level[i] = math.max(0, math.min(
+          known + doubted * under[i], math.max(arrived, told + doubted * recent[i] * scale)))
       else
-        level[i] = math.min(known + under[i], math.max(level[i], told - rate * trip))
+        level[i] = math.min(known + doubted * under[i], math.max(level[i], told - rate * trip))
       end
     elseif number == 0 then
       level[i] = math.max(0, level[i] - units)

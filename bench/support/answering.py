@@ -1,7 +1,8 @@
 """A loopback server in a process of its own: answers each POST after a delay, or streams one event at a time.
 
 Run as `python -m support.answering --delay SECONDS` or `--events N --gap SECONDS`; prints its port, and ends when its
-standard input does. It reads no more of a request than it must, and every answer's bytes are made in advance.
+standard input does. It reads no more of a request than it must, and every answer's bytes are made in advance. With
+`--late SHARE --times N` that share of the plain answers, drawn by chance, takes N times as long.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import random
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -59,15 +61,18 @@ def _request_length(received: bytes) -> int:
     return whole if len(received) >= whole else 0
 
 
-def _delayed(delay: float) -> _Answer:
-    """The plain answer, `delay` seconds after the request."""
+def _delayed(delay: float, late: float, times: float) -> _Answer:
+    """The plain answer, `delay` seconds after the request; `late` of all take so many `times` as long."""
     body = answers.completion()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     answer = head.encode() + body
     loop = asyncio.get_running_loop()
 
+    draw = random.Random(0)  # noqa: S311 (which answers are late is nobody's secret)
+
     def send(transport: asyncio.Transport) -> asyncio.TimerHandle | None:
-        return loop.call_later(delay, transport.write, answer)
+        seconds = delay * times if late and draw.random() < late else delay
+        return loop.call_later(seconds, transport.write, answer)
 
     return send
 
@@ -123,11 +128,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float)
+    parser.add_argument("--late", type=float, default=0.0)
+    parser.add_argument("--times", type=float, default=1.0)
     parser.add_argument("--events", type=int, default=answers.PACED_EVENTS)
     parser.add_argument("--gap", type=float, default=answers.GAP)
     options = parser.parse_args(arguments)
-    paced = options.delay is None
-    _runner()(_serve(lambda: _paced(options.events, options.gap) if paced else _delayed(options.delay)))
+
+    def answer() -> _Answer:
+        if options.delay is None:
+            return _paced(options.events, options.gap)
+        return _delayed(options.delay, options.late, options.times)
+
+    _runner()(_serve(answer))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,11 @@ class Served:
     tokens: int
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024  # by default five: of many that connect at once some would wait for seconds
+
+
 class QuotaServer:
     """Listens from `with` to its end."""
 
@@ -55,8 +60,7 @@ class QuotaServer:
         self._down = down
         self._lock = threading.Lock()
         self._requests, self._tokens, self._at = rpm, tpm, time.monotonic()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="quota-server")
 
     @property

@@ -133,11 +133,11 @@ class Ticket:
         """The provider refused the call for having had too many; it asked for a pause of so many `seconds`."""
         self._gate.refused(self, seconds)
 
-    def close(self, used: Units | None = None, *, succeeded: bool = False) -> None:
-        """The call is over. `used`: what it really used, where that is known."""
+    def close(self, used: Units | None = None, *, succeeded: bool = False, sent: bool = True) -> None:
+        """The call is over. `used`: what it really used, where that is known. `sent`: whether it ever left."""
         if not self._closed:
             self._closed = True
-            self._gate.leave(self, used, succeeded=succeeded)
+            self._gate.leave(self, used, succeeded=succeeded, sent=sent)
 
 
 class Gate:
@@ -160,6 +160,8 @@ class Gate:
         buckets = dict(zip(units, pacing.buckets if pacing is not None else (), strict=True))
         self._sizes = {unit: bucket.size for unit, bucket in buckets.items()}
         self._limits = {unit: bucket.whole for unit, bucket in buckets.items()}
+        self._usual = {"requests", "tokens", *units} if adaptive else set()
+        """What is kept account of before a response has told of a limit."""
         self._concurrent = concurrent
         self._settle = settle
         self._adaptive = adaptive
@@ -269,6 +271,8 @@ class Gate:
 
     def _pump(self, own: _Waiter | None = None) -> None:
         """Let in whoever is first, as long as it may. `own` is this thread's, which needs no waking."""
+        if own is None and not self._line and (self._pacing is None or not self._pacing.booked):
+            return  # nobody waits; who comes now looks for itself
         while True:
             with self._lock:
                 if self._pumping:
@@ -388,7 +392,11 @@ class Gate:
         self._throttle.in_use += 1
         if self._throttle.in_use == 1:
             self._first_at = now
-        sent = {unit: self._lesson(unit).send(now, units) for unit, units in waiter.units.items()}
+        sent = {
+            unit: self._lesson(unit).send(now, units)
+            for unit, units in waiter.units.items()
+            if unit in self._lessons or unit in self._usual
+        }
         waiter.ticket = Ticket(self, waiter, sent, now)
         self._wake(waiter, own)
 
@@ -484,19 +492,21 @@ class Gate:
                 seconds = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._refusals - 1, 16))
             self._paused_until = max(self._paused_until, now + seconds)
 
-    def leave(self, ticket: Ticket, used: Units | None, *, succeeded: bool) -> None:
+    def leave(self, ticket: Ticket, used: Units | None, *, succeeded: bool, sent: bool) -> None:
         """See `Ticket.close`."""
-        if self._adaptive:
+        if self._adaptive and sent:
             self._tell(ticket, {}, charged=succeeded)
         with self._lock:
             now = self._clock.monotonic()
             self._throttle.in_use -= 1
-            self._heard = True
+            self._heard = self._heard or sent
             self._count(ticket, charged=succeeded)
             if succeeded:
                 self._refusals = 0
                 self._throttle.succeeded()
-        if self._pacing is not None:
+        if self._pacing is not None and not sent:
+            self._pacing.give_back(now, ticket.taken)
+        elif self._pacing is not None:
             change = [self._correction(u, taken, used) for u, taken in zip(self._units, ticket.taken, strict=True)]
             if any(change):
                 self._pacing.change(now, change)

@@ -91,9 +91,13 @@ def _read(headers: Mapping[str, str], form: tuple[str, str, str, float | None], 
     return Reading(limit, remaining, seconds_until(text, now), interval)
 
 
+_COUNT = re.compile(r"[0-9]{1,16}(\.[0-9]{1,6})?", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?", re.ASCII)
+
+
 def _count(text: str | None) -> float | None:
     """A number of units from 0 up; anything else is unknown."""
-    if text is None or not re.fullmatch(r"[0-9]{1,16}(\.[0-9]{1,6})?", text.strip(), re.ASCII):
+    if text is None or not (text.isdecimal() or _COUNT.fullmatch(text.strip())) or not text.isascii():
         return None
     value = float(text)
     return value if value <= LARGEST else None
@@ -123,7 +127,7 @@ def seconds_until(text: str | None, now: float) -> float | None:
 
 
 def _number(text: str, now: float) -> float | None:
-    if not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", text, re.ASCII):
+    if not _NUMBER.fullmatch(text):
         return None
     value = float(text)
     if value >= _EPOCH_MILLISECONDS:

@@ -14,7 +14,7 @@ from tidegate.chat.reply import Ending, Reply
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.usage import Usage
 from tidegate.clock import SYSTEM_CLOCK, Clock
-from tidegate.errors import CallError, Overloaded, RateLimited, StreamInterrupted
+from tidegate.errors import CallError, CircuitOpen, ConnectFailed, Overloaded, RateLimited, StreamInterrupted
 from tidegate.forking import reset_in_child
 from tidegate.options import Amount, Count, HiddenText, Options
 from tidegate.pace.bucket import RESERVE, Bucket
@@ -229,7 +229,8 @@ class AdmissionPolicy:
         cause = error.__cause__ if isinstance(error, StreamInterrupted) else error
         if isinstance(cause, RateLimited) or (isinstance(cause, Overloaded) and _asks_for_less(cause)):
             ticket.refused(cause.retry_after)
-        ticket.close()
+        # Who waits behind it need not wait for what it has not used.
+        ticket.close(sent=not isinstance(cause, CircuitOpen | ConnectFailed))
 
     def _done(self, ticket: Ticket, answers: _Answers, ending: Ending) -> None:
         if ending.error is not None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
 import pytest
 
 from journeys.asking import client_of
+from support.corridor import call_of
 from support.fault_server import FaultServer, Gate, Reset, Step, error, json_reply, sse
 from support.openai_wire import completion, stream_events
 from tidegate import Client, ConfigError, DeadlineExceeded, Limits, RateLimited, RequestTooLarge, Retry
 from tidegate.chat.messages import Image, Message
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.tools import Tool
+from tidegate.errors import CallError, CircuitOpen, ConnectFailed
 from tidegate.pace.gate import LimitStatus
 from tidegate.pace.lessons import PRIOR_SCALE
-from tidegate.policies.admission import FIRST_ANSWER, rough_count
+from tidegate.pipeline.call import Call
+from tidegate.policies.admission import FIRST_ANSWER, AdmissionPolicy, rough_count
+from tidegate.testing import ManualClock
 
 PATIENCE = 30.0
 
@@ -194,3 +199,21 @@ def test_a_question_is_counted_roughly() -> None:
     assert rough_count(picture, "m") > 900
     with_tool = ChatRequest.build("Hi", tools=[Tool("look", "Looks." * 40, {"type": "object"})])
     assert rough_count(with_tool, "m") > rough_count(ChatRequest.build("Hi"), "m") + 50
+
+
+@pytest.mark.parametrize("error", [CircuitOpen("it is open"), ConnectFailed("nobody is there")])
+def test_what_never_left_has_used_nothing(error: CallError) -> None:
+    """So calls that were in line when a circuit opened need not wait for each other's quota."""
+    clock = ManualClock()
+    policy = AdmissionPolicy(Limits(rpm=2, tpm=1_000), clock=clock)
+
+    def refuse(_: Call) -> NoReturn:
+        raise error
+
+    for _ in range(10):
+        with pytest.raises(type(error)):
+            policy(call_of(clock=clock), refuse)
+    assert clock.waits == ()
+    (status,) = policy.status().values()
+    assert [level for level, _ in status.configured.values()] == [0, 0]
+    assert status.in_use == 0

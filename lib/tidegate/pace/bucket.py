@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 RESERVE = 0.01
 """Share of a limit that is never used: the server counts in its own way, and its clock is not ours."""
@@ -19,11 +19,11 @@ class Bucket:
     limit: float
     interval: float
     size: float
+    rate: float = field(init=False, repr=False, compare=False)
+    """Units a second."""
 
-    @property
-    def rate(self) -> float:
-        """Units a second."""
-        return self.limit / self.interval
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rate", self.limit / self.interval)
 
     @property
     def whole(self) -> float:
@@ -32,7 +32,8 @@ class Bucket:
 
     def level(self, before: float, passed: float) -> float:
         """The level `passed` seconds after it was `before`."""
-        return max(0.0, before - passed * self.rate)
+        level = before - passed * self.rate if passed > 0 else before
+        return level if level > 0 else 0.0
 
     def wait(self, level: float, units: float) -> float:
         """Seconds until `units` more fit above `level`; `inf` when they never do."""

@@ -166,6 +166,8 @@ class Gate:
         self._settle = settle
         self._adaptive = adaptive
         self._clock = clock
+        self.wants_resets = True
+        """Whether a response's resets may still teach something."""
         self.wake_ups = 0
         """How often a waiter was woken by another thread."""
         self._renew()
@@ -423,17 +425,22 @@ class Gate:
         by_all = self._tell(ticket, readings, charged=charged)
         with self._lock:
             now = self._clock.monotonic()
-            told = set()
+            told, changed = set(), False
             for unit, reading in readings.items():
                 lesson, sent = self._lesson(unit), ticket.sent.get(unit)
+                before = lesson.bucket
                 if sent is not None and lesson.heed(now, reading, sent, by_all.get(unit) if self._shared else sent):
                     told.add(unit)
+                changed = changed or lesson.bucket is not before
                 if lesson.bucket is not None:
                     self._throttle.trust()
             self._count(ticket, charged=charged, told=told)
-            if self._pacing is not None:
+            if changed and self._pacing is not None:
                 self._pacing.yielding = tuple(map(self._binds, self._units, self._pacing.buckets))
             self._heard = True
+            self.wants_resets = self.wants_resets and not (
+                readings and all(self._lessons[unit].knows_interval for unit in readings)
+            )
         self._pump()
 
     def _binds(self, unit: Unit, configured: Bucket) -> bool:

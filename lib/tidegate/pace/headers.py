@@ -66,19 +66,22 @@ _NAMES: dict[Unit, tuple[tuple[str, str, str, float | None], ...]] = {
 _MISSPELT = {"x-ratelimit-reset-tokens": "x-rate-limit-reset-tokens"}
 
 
-def read_limits(headers: Mapping[str, str], now: float) -> dict[Unit, Reading]:
-    """What the headers say, by unit; nothing where they say nothing. `now` is seconds since 1970."""
+def read_limits(headers: Mapping[str, str], now: float, *, resets: bool = True) -> dict[Unit, Reading]:
+    """What the headers say, by unit; nothing where they say nothing. `now` is seconds since 1970.
+
+    `resets`: whether the resets are wanted, whose many forms take the most time.
+    """
     found: dict[Unit, Reading] = {}
     for unit, forms in _NAMES.items():
         for form in forms:
-            reading = _read(headers, form, now)
+            reading = _read(headers, form, now if resets else None)
             if reading is not None:
                 found[unit] = reading
                 break
     return found
 
 
-def _read(headers: Mapping[str, str], form: tuple[str, str, str, float | None], now: float) -> Reading | None:
+def _read(headers: Mapping[str, str], form: tuple[str, str, str, float | None], now: float | None) -> Reading | None:
     limit_name, remaining_name, reset_name, interval = form
     limit, remaining = _count(headers.get(limit_name)), _count(headers.get(remaining_name))
     if limit is not None and limit <= 0:  # Azure's way to say that it does not know; the rest means nothing then
@@ -87,6 +90,8 @@ def _read(headers: Mapping[str, str], form: tuple[str, str, str, float | None], 
         return None
     if limit is not None and remaining is not None:
         remaining = min(remaining, limit)
+    if now is None:
+        return Reading(limit, remaining, None, interval)
     text = headers.get(reset_name) or headers.get(_MISSPELT.get(reset_name, ""))
     return Reading(limit, remaining, seconds_until(text, now), interval)
 

@@ -117,6 +117,11 @@ class Lesson:
         """What the server charges for a unit of ours."""
         return self.calibration.scale
 
+    @property
+    def knows_interval(self) -> bool:
+        """Whether it is known what time the limit is for, so that resets need not be read."""
+        return self._interval is not None
+
     def level(self, now: float) -> float:
         """Units in use at this moment at most, the reserve among them.
 
@@ -131,8 +136,8 @@ class Lesson:
 
     def _bounds(self, now: float) -> tuple[float, float]:
         assert self.bucket is not None  # noqa: S101 (asked by those who know it)
-        answered = self.bucket.level(self._used, max(0.0, now - self._used_at))
-        arrived = self.bucket.level(self._arrived, max(0.0, now - self._arrived_at))
+        answered = self.bucket.level(self._used, now - self._used_at)
+        arrived = self.bucket.level(self._arrived, now - self._arrived_at)
         return answered, math.inf if now < self._cautious_until else arrived
 
     def wait(self, now: float, units: float) -> float:
@@ -157,7 +162,7 @@ class Lesson:
         sent = Sent(now, units, before, min(self._under_way, before - self._departures.before(now - ARRIVED)))
         self._departures.add(now, units)
         if self.bucket is not None:
-            arrived = self.bucket.level(self._arrived, max(0.0, now - self._arrived_at))
+            arrived = self.bucket.level(self._arrived, now - self._arrived_at)
             self._arrived, self._arrived_at = arrived + units * self.scale, now
         self._under_way += units
         return sent
@@ -196,7 +201,7 @@ class Lesson:
             self.calibration.compare(bucket, reading.remaining, compared, unsure)
         used = max(0.0, bucket.limit - reading.remaining)
         # Of two that were under way together the later count is the higher one.
-        if used >= bucket.level(self._used, max(0.0, now - self._used_at)) or sent.at >= self._used_at:
+        if used >= bucket.level(self._used, now - self._used_at) or sent.at >= self._used_at:
             self._used, self._used_at = used, now
         self._arrived, self._arrived_at = self._arrivals(now, used, sent, bucket), now
         return True
@@ -205,7 +210,7 @@ class Lesson:
         """What is used, if the count was taken when the call arrived, or if it was taken now: whichever is more."""
         trip = max(0.0, now - sent.at)
         if sent.at < self._newest:
-            arrived = bucket.level(self._arrived, max(0.0, now - self._arrived_at))
+            arrived = bucket.level(self._arrived, now - self._arrived_at)
             return max(arrived, used - bucket.rate * trip)
         self._newest = sent.at
         total = self._departures.total

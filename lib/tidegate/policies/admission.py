@@ -183,7 +183,9 @@ class AdmissionPolicy:
         finally:
             call.trace.enter("own")
         try:
-            reply = proceed(dataclasses.replace(call, heed=lambda status, headers: self._heed(ticket, status, headers)))
+            reply = proceed(
+                dataclasses.replace(call, heed=lambda status, headers: self._heed(gate, ticket, status, headers))
+            )
         except CallError as error:
             self._failed(ticket, error)
             raise
@@ -222,8 +224,9 @@ class AdmissionPolicy:
         answer = answers.expected if request.max_tokens is None else request.max_tokens
         return {"requests": 1, "tokens": asked + answer, "input_tokens": asked, "output_tokens": answer}
 
-    def _heed(self, ticket: Ticket, status: int, headers: Mapping[str, str]) -> None:
-        ticket.heed(read_limits(headers, self._clock.time()), charged=200 <= status < 300)
+    def _heed(self, gate: Gate, ticket: Ticket, status: int, headers: Mapping[str, str]) -> None:
+        readings = read_limits(headers, self._clock.time(), resets=gate.wants_resets)
+        ticket.heed(readings, charged=200 <= status < 300)
 
     def _failed(self, ticket: Ticket, error: CallError) -> None:
         cause = error.__cause__ if isinstance(error, StreamInterrupted) else error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -34,8 +33,8 @@ MINUTE = 60.0
 FIRST_ANSWER = 256
 """Tokens that an answer is expected to need while none of the route's has been seen, and nobody bounds it."""
 
-SEEN_ANSWERS = 100
-"""Answers of a route that the expectation is drawn from."""
+SEEN_ANSWERS, FEW_ANSWERS = 100, 10
+"""Answers of a route that the expectation is drawn from, and how many come before it is drawn again."""
 
 BYTES_A_TOKEN = 4.0
 """UTF-8 bytes that one token stands for, roughly, in English text and in code (OpenAI's own rule of thumb)."""
@@ -124,13 +123,20 @@ class _Answers:
     """How long the answers of a route have been."""
 
     def __init__(self) -> None:
-        self._seen: deque[int] = deque(maxlen=SEEN_ANSWERS)
+        self._seen: list[int] = []
+        self._next = 0
         self._expected = FIRST_ANSWER
 
     def saw(self, tokens: int) -> None:
-        self._seen.append(tokens)
-        ordered = sorted(self._seen)
-        self._expected = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
+        """Two threads at once may lose one of their figures: nothing hangs on it."""
+        if len(self._seen) < SEEN_ANSWERS:
+            self._seen.append(tokens)
+        else:
+            self._seen[self._next % SEEN_ANSWERS] = tokens
+        self._next += 1
+        if self._next <= FEW_ANSWERS or self._next % FEW_ANSWERS == 0:
+            ordered = sorted(self._seen)
+            self._expected = ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]
 
     @property
     def expected(self) -> int:

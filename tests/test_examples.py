@@ -51,6 +51,7 @@ def test_every_page_has_examples() -> None:
         "error-handling.md",
         "limits.md",
         "recovery.md",
+        "money.md",
     } <= pages
 
 

@@ -6,6 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
+    from tidegate.accounting.estimates import Estimate as Estimate
+    from tidegate.accounting.ledger import Ledger as Ledger
+    from tidegate.accounting.prices import Price as Price
+    from tidegate.accounting.tokens import count_tokens as count_tokens
     from tidegate.attempts import Attempt as Attempt
     from tidegate.chat.messages import Image as Image
     from tidegate.chat.messages import Message as Message
@@ -30,6 +34,15 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     )
     from tidegate.errors import (
         BadRequest as BadRequest,
+    )
+    from tidegate.errors import (
+        BudgetExceeded as BudgetExceeded,
+    )
+    from tidegate.errors import (
+        BudgetUnknown as BudgetUnknown,
+    )
+    from tidegate.errors import (
+        BudgetWarning as BudgetWarning,
     )
     from tidegate.errors import (
         CallError as CallError,
@@ -66,6 +79,12 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     )
     from tidegate.errors import (
         IdleTimeout as IdleTimeout,
+    )
+    from tidegate.errors import (
+        LedgerUnusable as LedgerUnusable,
+    )
+    from tidegate.errors import (
+        LedgerWarning as LedgerWarning,
     )
     from tidegate.errors import (
         MalformedEvent as MalformedEvent,
@@ -131,6 +150,7 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     from tidegate.limiter import RateLimiter as RateLimiter
     from tidegate.outcomes import Outcome as Outcome
     from tidegate.policies.admission import Limits as Limits
+    from tidegate.policies.budget_options import Budget as Budget
     from tidegate.policies.hedge import Hedge as Hedge
     from tidegate.policies.retry import Retry as Retry
     from tidegate.reporting.metrics import Metrics as Metrics
@@ -138,6 +158,11 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
 
 _HOMES = {
     "tidegate.chat.messages": ("Image", "Message", "Text"),
+    "tidegate.accounting.ledger": ("Ledger",),
+    "tidegate.accounting.estimates": ("Estimate",),
+    "tidegate.accounting.prices": ("Price",),
+    "tidegate.accounting.tokens": ("count_tokens",),
+    "tidegate.policies.budget_options": ("Budget",),
     "tidegate.attempts": ("Attempt",),
     "tidegate.chat.reply": ("Chunk", "Completion", "Stream"),
     "tidegate.chat.timeline": ("Timeline",),
@@ -151,6 +176,9 @@ _HOMES = {
         "AllRoutesFailed",
         "AuthenticationFailed",
         "BadRequest",
+        "BudgetExceeded",
+        "BudgetUnknown",
+        "BudgetWarning",
         "CallError",
         "Cancelled",
         "CircuitOpen",
@@ -163,6 +191,8 @@ _HOMES = {
         "DeadlineExceeded",
         "FirstTokenTimeout",
         "IdleTimeout",
+        "LedgerUnusable",
+        "LedgerWarning",
         "MalformedEvent",
         "MalformedResponse",
         "ModelNotFound",

@@ -14,6 +14,9 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack, cast
 
+from tidegate.accounting.estimates import Estimate, estimate_of
+from tidegate.accounting.ledger import Durability, Ledger
+from tidegate.accounting.prices import Price
 from tidegate.assembly import assemble
 from tidegate.chat.messages import Message, Prompt
 from tidegate.chat.reply import Completion, Reply, Stream
@@ -30,6 +33,7 @@ from tidegate.pace.gate import LimitStatus
 from tidegate.pipeline.call import Call, Recover, Route
 from tidegate.pipeline.events import Listener
 from tidegate.policies.admission import Limits
+from tidegate.policies.budget_options import Budget
 from tidegate.policies.hedge import Hedge
 from tidegate.policies.retry import Retry
 from tidegate.progress import progress_bar
@@ -79,9 +83,14 @@ class Client:
     `model` is "provider/model"; without it TIDEGATE_MODEL counts, then the first provider whose key is in the
     environment, then the embedded model. `api_key` and `base_url` come from the provider's own environment names when
     not passed. `timeout` is the deadline of a whole call in seconds (60; None for none): queueing, retries and
-    streaming together. `timeouts` limits parts of it. `retry=None` switches retries off. `workers` is the number of
-    threads of `submit` (32). `listeners` are called with every event of `tidegate.pipeline.events`. `ca_bundle`,
-    `proxy` and `allow_http` are about the connection, see `docs/settings.md`.
+    streaming together. `timeouts` limits parts of it. `retry=None` switches retries off.
+
+    What calls use and cost is kept in `ledger`: a URL such as `sqlite:///usage.db`, by default one in the user's data
+    folder; None for none. `budgets` bound it, `prices` are for models that the price tables do not know, `tz` is the
+    time zone in which days are counted: see `docs/money.md`.
+
+    `workers` is the number of threads of `submit` (32). `listeners` are called with every event of
+    `tidegate.pipeline.events`. `ca_bundle`, `proxy` and `allow_http` are about the connection, see `docs/settings.md`.
 
     Raises `ConfigError` for whatever is wrong with these; nothing is sent.
     """
@@ -99,6 +108,12 @@ class Client:
         breaker: Breaker | None = _UNSET,
         fallbacks: Sequence[str] = (),
         hedge: Hedge | None = _UNSET,
+        ledger: str | None = _UNSET,
+        budgets: Sequence[Budget] | None = None,
+        prices: Mapping[str, Price] | None = None,
+        tz: str | None = None,
+        durability: Durability = _UNSET,
+        default_max_tokens: int | None = None,
         workers: int | None = None,
         allow_http: bool = _UNSET,
         ca_bundle: str | None = None,
@@ -113,6 +128,10 @@ class Client:
             "ca_bundle": ca_bundle,
             "limits": limits,
             "fallbacks": fallbacks or None,
+            "budgets": budgets,
+            "prices": prices,
+            "tz": tz,
+            "default_max_tokens": default_max_tokens,
         }
         unset: dict[str, Any] = {
             "timeout": timeout,
@@ -120,6 +139,8 @@ class Client:
             "retry": retry,
             "breaker": breaker,
             "hedge": hedge,
+            "ledger": ledger,
+            "durability": durability,
             "allow_http": allow_http,
             "proxy": proxy,
         }
@@ -303,6 +324,37 @@ class Client:
         """`closed`, `open` or `half-open`, of each route that was asked so far."""
         return {} if self._corridor.breaker is None else self._corridor.breaker.states()
 
+    @property
+    def ledger(self) -> Ledger:
+        """Where its calls are recorded. Raises `ConfigError` when that is switched off."""
+        if self._corridor.ledger is None:
+            raise ConfigError("this client keeps no ledger (`ledger=None`)")
+        return self._corridor.ledger
+
+    def estimate(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        max_tokens: int | None = None,
+        tools: Iterable[Tool | Mapping[str, Any]] | None = None,
+        schema: Any = None,  # noqa: ANN401 (a JSON schema or a pydantic model)
+    ) -> Estimate:
+        """Tokens and cost of a call, before it is made: low, likely and high. Nothing is sent.
+
+        The answer is likely to be as long as the model's answers have been to this client; it is at most `max_tokens`,
+        or what budgets send in its place.
+        """
+        self._check_open()
+        request = ChatRequest.build(prompt, system=system, max_tokens=max_tokens, tools=tools, schema=schema)
+        corridor, route = self._corridor, self._corridor.endpoints.named(model).route
+        count = corridor.counter.count(request, route.provider, route.model)
+        most = max_tokens or self._settings.default_max_tokens
+        expected = min(corridor.admission.expected_answer(route), most)
+        quote = corridor.prices.quote(route.provider, (route.model,))
+        return estimate_of((count.tokens, count.highest), (1, expected, most), quote, exact=count.exact)
+
     def close(self, *, cancel: bool = False) -> None:
         """Wait for what was submitted, then close the connections. `cancel=True` ends calls in flight instead."""
         self._closed = True
@@ -333,7 +385,8 @@ class Client:
         """The call, and a function that unties it from the tokens that can end it."""
         self._check_open()
         trace = Trace(SYSTEM_CLOCK.monotonic, phase)
-        _check_values(priority, cancel, tags, recover)
+        _check_values(priority, cancel, recover)
+        _check_labels(task, tags)
         token = CancelToken()
         call = Call(
             id=f"{self._id_prefix}-{next(self._numbers):x}",
@@ -346,7 +399,7 @@ class Client:
             recover=recover,
             stall_detection=stall_detection,
             task=task,
-            tags=tags or {},
+            tags=dict(tags or {}),
             priority=priority,
         )
         endless = phase == "queue" and not math.isfinite(call.deadline.at)
@@ -396,15 +449,23 @@ def _tie(token: CancelToken, *parents: CancelToken | None) -> Callable[[], None]
     return untie
 
 
-def _check_values(priority: object, cancel: object, tags: object, recover: object) -> None:
+def _check_values(priority: object, cancel: object, recover: object) -> None:
     if isinstance(priority, bool) or not isinstance(priority, int):
         raise ConfigError(f"`priority` is a whole number, not {priority!r}")
     if cancel is not None and not isinstance(cancel, CancelToken):
         raise ConfigError(f"`cancel` is a `CancelToken`, not `{type(cancel).__name__}`")
-    if tags is not None and not isinstance(tags, Mapping):
-        raise ConfigError(f"`tags` is a dict of names and texts, not `{type(tags).__name__}`")
     if recover not in ("raise", "restart"):
         raise ConfigError(f'`recover` is "raise" or "restart", not {recover!r}')
+
+
+def _check_labels(task: object, tags: object) -> None:
+    if task is not None and not isinstance(task, str):
+        raise ConfigError(f"`task` is a text, not {task!r}")
+    if tags is not None and not isinstance(tags, Mapping):
+        raise ConfigError(f"`tags` is a dict of names and texts, not `{type(tags).__name__}`")
+    for name, value in (tags or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigError(f"`tags` is a dict of names and texts; {name!r}: {value!r} is no pair of them")
 
 
 def _check_names(options: Mapping[str, Any]) -> None:

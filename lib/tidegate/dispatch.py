@@ -30,6 +30,9 @@ USAGE_GRACE = 1.0
 DRAIN_GRACE = 0.05
 """Seconds to wait, after everything has come, for the end of the body, so that the connection can be kept."""
 
+CountUsage = Callable[[Call, Completion], Usage]
+"""Tokens of a question and its answer, counted here."""
+
 Price = Callable[[str, tuple[str, ...], Usage | None], Decimal | None]
 """`price(provider, models, usage)` in US dollars."""
 
@@ -55,12 +58,14 @@ class Dispatch:
         provider_of: Callable[[Route], Provider],
         price: Price,
         timeouts: Timeouts,
+        count_usage: CountUsage | None = None,
         announce: Callable[[Event], None] = lambda _: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._transport = transport
         self._provider_of = provider_of
         self._price = price
+        self._count_usage = count_usage
         self._timeouts = timeouts
         self._announce = announce
         self._clock = clock
@@ -178,9 +183,11 @@ class Dispatch:
 
     def finished(self, call: Call, completion: Completion, *, interrupted: bool = False) -> Completion:
         """The provider's answer with what the corridor knows of it: its cost and its trace."""
-        models = (completion.model, call.route.model)
-        cost = self._price(completion.provider, models, completion.usage)
-        return dataclasses.replace(completion, cost=cost, trace=call.trace, interrupted=interrupted)
+        usage = completion.usage
+        if usage is None and self._count_usage is not None:  # the provider's figures did not come, or not yet
+            usage = self._count_usage(call, completion)
+        cost = self._price(completion.provider, (completion.model, call.route.model), usage)
+        return dataclasses.replace(completion, usage=usage, cost=cost, trace=call.trace, interrupted=interrupted)
 
     def _ended(self, call: Call, began: float, ending: Ending) -> None:
         if ending.error is not None:

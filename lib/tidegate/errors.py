@@ -4,12 +4,15 @@
 
     TidegateError
     ├── ConfigError (also ValueError)     your input is wrong; nothing was sent
+    │   └── LedgerUnusable                a ledger's address, file or database cannot be used
     ├── StreamUnfinished                  `stream.completion` was read before the stream had ended
     └── CallError                         one call went wrong; carries which call, and what is known of it
         ├── DeadlineExceeded (also TimeoutError)   the call's own time ran out
         ├── Cancelled                     cancelled or closed by you
         ├── RequestTooLarge               needs more than its limits ever allow; nothing was sent
         ├── CircuitOpen                   its route has failed too often; nothing was sent
+        ├── BudgetExceeded                it may cost more than a budget has left; nothing was sent
+        ├── BudgetUnknown                 no budget can tell: no price, or no ledger; nothing was sent
         ├── AllRoutesFailed               no fallback could answer either; see `failures`
         ├── StreamInterrupted             the answer broke off after you had seen some; see `partial`
         ├── TransportError                no whole answer arrived
@@ -38,13 +41,16 @@
                 └── Overloaded            503, 529
 
 Whether a failure may be retried and whether it is the provider's fault live on the class (`retryable`,
-`blames_provider`), so no other file looks at status codes again.
+`blames_provider`), so no other file looks at status codes again. `LedgerWarning` and `BudgetWarning` are no errors:
+they are told with `warnings.warn` where a call goes on.
 """
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar, Self
 
 from tidegate.attempts import Attempt
@@ -61,6 +67,18 @@ class ConfigError(TidegateError, ValueError):
     """An argument, a setting or a file is wrong. Nothing was sent and nothing was spent."""
 
 
+class LedgerUnusable(ConfigError):
+    """A ledger's address, file or database cannot be used. It was left as it was."""
+
+
+class LedgerWarning(UserWarning):
+    """The ledger could not be written. The answer that was paid for is there all the same."""
+
+
+class BudgetWarning(UserWarning):
+    """A call goes on although a budget is used up or cannot be looked at, because the budget says so."""
+
+
 class StreamUnfinished(TidegateError):
     """`stream.completion` is known only after the last chunk, or after `close()`."""
 
@@ -74,6 +92,8 @@ class CallError(TidegateError):
 
     retryable: bool = False
     blames_provider: ClassVar[bool] = False
+    may_be_billed: ClassVar[bool] = False
+    """Whether the provider may have answered all the same, if the request had left."""
     hint: str = ""
     """What the user can do about it."""
 
@@ -157,11 +177,14 @@ def _rebuild(kind: type[CallError], message: str, state: dict[str, Any]) -> Call
 class DeadlineExceeded(CallError, TimeoutError):
     """The call's own time (`timeout=`) ran out: queueing, retries and streaming together."""
 
+    may_be_billed = True
     hint = "Raise `timeout=`, or lower `max_tokens=`."
 
 
 class Cancelled(CallError):
     """The call was cancelled, or its stream closed, by the program itself."""
+
+    may_be_billed = True
 
 
 class RequestTooLarge(CallError):
@@ -174,6 +197,30 @@ class CircuitOpen(CallError):
     """The route has failed too often lately. Nothing was sent; `retry_after` says when it will be tried again."""
 
     hint = "A route in `fallbacks=` would be asked instead."
+
+
+class BudgetExceeded(CallError):
+    """The call may cost more than a budget has left. Nothing was sent."""
+
+    hint = "Lower `max_tokens=`, wait until the budget renews, or raise it."
+
+    budget: str = ""
+    """Which budget, in words."""
+    asked: Decimal | None = None
+    """US dollars that the call may cost at most."""
+    left: Decimal | None = None
+    """US dollars of the budget that are not spent."""
+    renews_at: dt.datetime | None = None
+    """When it begins anew; None: never."""
+
+
+class BudgetUnknown(CallError):
+    """No budget can tell whether the call fits: its model has no known price, or the ledger cannot be asked.
+
+    Nothing was sent.
+    """
+
+    hint = "Name the model's price with `prices=`, or see what is wrong with the ledger."
 
 
 class AllRoutesFailed(CallError):
@@ -193,6 +240,7 @@ class AllRoutesFailed(CallError):
 class StreamInterrupted(CallError):
     """The answer broke off after some of it had been shown. `partial` has that text, `__cause__` the reason."""
 
+    may_be_billed = True
     hint = 'What arrived is in `.partial`; `recover="restart"` asks again by itself.'
 
     @classmethod
@@ -217,11 +265,13 @@ class TransportError(CallError):
 
     retryable = True
     blames_provider = True
+    may_be_billed = True
 
 
 class ConnectFailed(TransportError):
     """The provider could not be reached: name look-up, TCP connect or proxy."""
 
+    may_be_billed = False
     hint = "Check the network and `base_url`; `tidegate doctor` tries each provider."
 
 
@@ -229,6 +279,7 @@ class TLSFailed(TransportError):
     """The TLS handshake failed, most often over the certificate."""
 
     retryable = False
+    may_be_billed = False
     hint = "For a private certificate authority pass `ca_bundle=`; verification cannot be switched off."
 
 
@@ -259,6 +310,7 @@ class ProtocolError(CallError):
 
     retryable = True
     blames_provider = True
+    may_be_billed = True
 
 
 class MalformedResponse(ProtocolError):

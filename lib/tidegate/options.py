@@ -5,13 +5,14 @@ pydantic is imported here and nowhere else below the parsers, so that its errors
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from tidegate.errors import ConfigError, nearest
 
-__all__ = ["Amount", "Count", "Fraction", "HiddenText", "Options", "Seconds", "SecretStr", "WholeNumber"]
+__all__ = ["Amount", "Count", "Dollars", "Fraction", "HiddenText", "Options", "Seconds", "SecretStr", "WholeNumber"]
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A duration in seconds, above zero and finite."""
@@ -23,6 +24,8 @@ WholeNumber = Annotated[int, Field(ge=0)]
 """A whole number of at least zero."""
 HiddenText = Annotated[str | None, Field(repr=False)]
 """A text that may hold a password, such as a proxy's URL: not part of any `repr`."""
+Dollars = Annotated[Decimal, Field(gt=0, allow_inf_nan=False, decimal_places=9, lt=9_000_000_000)]
+"""US dollars, above zero, to the nano-dollar; best given as a text, such as "0.10"."""
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """A share from 0 to 1."""
 

@@ -8,15 +8,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tidegate.accounting.ledger import Durability
+from tidegate.accounting.prices import Price
 from tidegate.circuit import Breaker
 from tidegate.dispatch import Timeouts
 from tidegate.errors import ConfigError, nearest
 from tidegate.options import Count, HiddenText, Options, Seconds, SecretStr
 from tidegate.policies.admission import Limits
+from tidegate.policies.budget import DEFAULT_MAX_TOKENS
+from tidegate.policies.budget_options import Budget
 from tidegate.policies.hedge import Hedge
 from tidegate.policies.retry import Retry
 
 PREFIX = "TIDEGATE_"
+
+USERS_OWN = "user"
+"""As `ledger`: the one in the user's data folder."""
 
 
 class ClientSettings(Options):
@@ -38,6 +45,12 @@ class ClientSettings(Options):
     fallbacks: tuple[str, ...] = ()
     breaker: Breaker | None = Breaker()
     hedge: Hedge | None = None
+    ledger: HiddenText = USERS_OWN
+    budgets: tuple[Budget, ...] | None = None
+    prices: Mapping[str, Price] = {}
+    tz: str | None = None
+    durability: Durability = "call"
+    default_max_tokens: Count = DEFAULT_MAX_TOKENS
     workers: Count | None = None
     allow_http: bool = False
     ca_bundle: str | None = None
@@ -87,6 +100,11 @@ def _contradictions(settings: ClientSettings) -> Iterator[tuple[bool, str]]:
                 part is not None and limits.tpm is not None and part > limits.tpm,
                 f"`Limits({name}=…)`: it is part of `tpm`, and cannot be more",
             )
+
+    yield (
+        bool(settings.budgets) and settings.ledger is None,
+        "`Client(budgets=…)`: a budget needs a ledger, and `ledger=None` switches it off",
+    )
 
 
 def _check(source: Mapping[str, Any], place: str) -> None:

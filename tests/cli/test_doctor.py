@@ -50,7 +50,7 @@ def test_it_says_what_is_there_and_what_would_be_asked(server: FaultServer) -> N
     ended = run("doctor")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.search(r"openai +✓ OPENAI_API_KEY +✓ HTTP 401, \d+ ms +http://127", ended.stdout)
-    assert re.search(r"needed by all  genai-prices [0-9.]+, ", ended.stdout)
+    assert re.search(r"needed by all  alembic [0-9.]+, ", ended.stdout)
     assert ended.stdout.endswith(
         "openai/gpt-4o-mini is asked by default (OPENAI_API_KEY is the first key that is set)\n"
     )

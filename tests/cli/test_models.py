@@ -62,7 +62,6 @@ def test_a_part_of_a_name_finds_it_at_every_provider(capsys: pytest.CaptureFixtu
     assert main(["models", "GPT-4o-mini", "--json"]) == 0
     models = json.loads(capsys.readouterr().out)["models"]
     assert {"openai/gpt-4o-mini", "openrouter/openai/gpt-4o-mini"} <= {model["name"] for model in models}
-    assert models[0].keys() == {"name", "context_window", "input_price", "output_price", "tiered"}
 
 
 def test_the_embedded_model_is_listed_and_free(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,10 +77,29 @@ def test_a_name_that_fits_nothing_is_1_with_the_nearest(capsys: pytest.CaptureFi
     assert "did you mean `openai`?" in shown.err
 
 
+def test_json_has_every_price_of_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "openai/gpt-5.4", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["prices"].startswith("genai-prices 0.")
+    [model] = [each for each in shown["models"] if each["name"] == "openai/gpt-5.4"]
+    rates = {"input_price", "output_price", "cached_price", "cache_write_price", "reasoning_price"}
+    assert model.keys() == {"name", "context_window", *rates, "request_price", "tiered", "above", "price_date"}
+    assert (model["input_price"], model["cached_price"], model["tiered"]) == (2.5, 0.25, True)
+    [(start, above)] = model["above"].items()
+    assert int(start) > 200_000
+    assert above.keys() == rates
+    assert above["input_price"] == 5
+
+
+def test_the_table_that_prices_come_from_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "openai"]) == 0
+    assert "(genai-prices 0." in capsys.readouterr().out
+
+
 def test_only_chat_models_are_listed_and_tiers_are_told() -> None:
     openai = {model.name: model for model in listed_models("openai")}
-    assert openai["gpt-4o"].output_price == Decimal(10)
+    assert openai["gpt-4o"].price.output == Decimal(10)
     assert "text-embedding-3-small" not in openai
     assert not any(name.endswith("-") for name in openai)
-    assert any(model.tiered for model in listed_models("xai"))
+    assert any(model.above for model in listed_models("xai"))
     assert listed_models("nobody") == []

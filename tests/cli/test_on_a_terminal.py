@@ -81,7 +81,7 @@ def test_a_chat_is_typed_stopped_and_left(server: FaultServer) -> None:
         terminal.type("third\r")
         terminal.expect("whole", "\n>")
         terminal.type("/cost\r")
-        terminal.expect("7 tokens in, 1 out", "\n>")
+        terminal.expect("questions: 3, ", " tokens in, ", "\n>")
         terminal.type("\x04")
         assert terminal.end() == 0
     assert [turn["content"] for turn in server.requests[-1].json["messages"]] == [

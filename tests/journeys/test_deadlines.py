@@ -328,7 +328,9 @@ def test_T2_an_answer_that_is_whole_is_not_lost_to_a_tail_that_lasts_beyond_the_
     server.always(sse([*stream_events(["Hello"], usage=None), Stall()], done=False))
     with client_of(server) as client:
         answer = client.complete("Hi", timeout=0.2, stall_detection=True)
-    assert (answer.text, answer.complete, answer.usage) == ("Hello", "yes", None)
+    assert (answer.text, answer.complete) == ("Hello", "yes")
+    assert answer.usage is not None
+    assert answer.usage.estimated
 
 
 def test_T2_a_chunked_trailer_without_end_does_not_outlive_the_deadline(server: FaultServer) -> None:

@@ -29,6 +29,7 @@ from tidegate import (
 from tidegate.chat.reply import Ending, Reply
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.timeline import Trace
+from tidegate.chat.usage import Usage
 from tidegate.clock import Deadline
 from tidegate.pipeline.call import Call, Route
 from tidegate.pipeline.events import AttemptEnded, CallEnded, Event, RetryScheduled
@@ -50,7 +51,7 @@ def half(*pieces: str) -> list[str]:
     return stream_events(pieces, finish=None, usage=None)
 
 
-def shape(events: list[Event]) -> list[str]:
+def shape(events: list[Any]) -> list[str]:
     """Each event in a word or two: what ended, and how."""
     said = []
     for event in events:
@@ -156,7 +157,7 @@ STORIES: dict[str, tuple[Callable[[Client], object], list[Step], list[str]]] = {
 def test_each_attempt_and_each_call_is_told_once_and_in_order(
     server: FaultServer, work: Callable[[Client], object], steps: list[Step], told: list[str]
 ) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     server.script(*steps)
     with client_of(server, retry=AGAIN, listeners=[heard.append]) as client:
         outcome_of(lambda: work(client))
@@ -172,7 +173,7 @@ def test_each_attempt_and_each_call_is_told_once_and_in_order(
 
 
 def test_a_dropped_stream_is_told_of_too(server: FaultServer) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     server.script(SILENT)
     with client_of(server, listeners=[heard.append]) as client:
         dropped(client)
@@ -181,7 +182,7 @@ def test_a_dropped_stream_is_told_of_too(server: FaultServer) -> None:
 
 
 def test_a_call_cancelled_from_another_thread_is_told_as_cancelled(server: FaultServer) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     token = CancelToken()
     server.always(stall_before_headers())
     with client_of(server, retry=AGAIN, listeners=[heard.append]) as client:
@@ -193,7 +194,7 @@ def test_a_call_cancelled_from_another_thread_is_told_as_cancelled(server: Fault
 
 
 def test_a_call_that_runs_out_of_time_is_told_as_such(server: FaultServer) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     server.always(stall_before_headers())
     with client_of(server, retry=AGAIN, listeners=[heard.append]) as client:
         assert isinstance(outcome_of(lambda: client.complete("Hi", timeout=0.03)), DeadlineExceeded)
@@ -201,7 +202,7 @@ def test_a_call_that_runs_out_of_time_is_told_as_such(server: FaultServer) -> No
 
 
 def test_what_never_became_a_call_is_not_told(server: FaultServer) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     with client_of(server, listeners=[heard.append]) as client:
         with pytest.raises(ConfigError):
             client.complete("Hi", temperature=9)
@@ -210,7 +211,7 @@ def test_what_never_became_a_call_is_not_told(server: FaultServer) -> None:
 
 
 def test_events_are_frozen(server: FaultServer) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     server.script(error(503), HELLO)
     with client_of(server, retry=AGAIN, listeners=[heard.append]) as client:
         client.complete("Hi")
@@ -220,7 +221,7 @@ def test_events_are_frozen(server: FaultServer) -> None:
             with pytest.raises(dataclasses.FrozenInstanceError):
                 setattr(event, name, None)
         with pytest.raises(dataclasses.FrozenInstanceError):
-            event.call.id = "another"  # type: ignore[misc]
+            event.call.id = "another"
     ended = heard[0]
     assert isinstance(ended, AttemptEnded)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -228,7 +229,7 @@ def test_events_are_frozen(server: FaultServer) -> None:
 
 
 def test_the_end_of_a_call_carries_what_the_caller_gets(server: FaultServer) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     server.script(HELLO, error(401))
     with client_of(server, listeners=[heard.append]) as client:
         done = client.complete("Hi")
@@ -241,7 +242,7 @@ def test_the_end_of_a_call_carries_what_the_caller_gets(server: FaultServer) -> 
 
 
 def test_the_end_of_a_broken_stream_carries_what_there_was_of_it(server: FaultServer) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     server.script(TORN)
     with client_of(server, listeners=[heard.append]) as client:
         failure = outcome_of(lambda: read(client))
@@ -256,7 +257,7 @@ def test_the_end_of_a_broken_stream_carries_what_there_was_of_it(server: FaultSe
 
 
 def test_the_delay_of_a_retry_is_what_was_waited(server: FaultServer) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     server.script(error(503, headers={"retry-after-ms": "20"}), HELLO)
     with client_of(server, retry=AGAIN, listeners=[heard.append]) as client:
         done = client.complete("Hi", timeout=PATIENCE)
@@ -272,7 +273,7 @@ class Broken:
     """Raises on each event."""
 
     def __init__(self, problem: Exception) -> None:
-        self.heard: list[Event] = []
+        self.heard: list[Any] = []
         self._problem = problem
 
     def __call__(self, event: Event) -> None:
@@ -295,7 +296,7 @@ def test_a_broken_listener_costs_no_answer(
     server: FaultServer, work: Callable[[Client], object], problem: Exception
 ) -> None:
     """Not even when it raises an error of ours, which a policy outside might take for the call's."""
-    broken, heard = Broken(problem), list[Event]()
+    broken, heard = Broken(problem), list[Any]()
     server.script(error(503), HELLO if work in (complete, submitted, mapped) else STREAMED)
     with client_of(server, retry=AGAIN, listeners=[broken, heard.append]) as client:
         outcome = outcome_of(lambda: work(client))
@@ -344,7 +345,7 @@ def test_a_listener_may_use_the_client(server: FaultServer) -> None:
 
 
 def test_the_figures_are_the_sums_of_the_events(server: FaultServer) -> None:
-    heard: list[Event] = []
+    heard: list[Any] = []
     server.script(
         HELLO, error(503), HELLO, error(401), error(503), error(503), error(503), STREAMED, TORN, SILENT,
     )  # fmt: skip
@@ -359,8 +360,9 @@ def test_the_figures_are_the_sums_of_the_events(server: FaultServer) -> None:
     assert (metrics.calls, metrics.failures) == (len(ends), len(errors)) == (7, 4)
     assert metrics.errors == {name: errors.count(name) for name in errors}
     assert metrics.attempts == sum(isinstance(event, AttemptEnded) for event in heard) == len(server.requests)
-    assert metrics.input_tokens == sum(usage.input_tokens for usage in usages) == 15
-    assert metrics.output_tokens == sum(usage.output_tokens for usage in usages) == 21
+    assert metrics.input_tokens == sum(usage.input_tokens for usage in usages)
+    assert metrics.output_tokens == sum(usage.output_tokens for usage in usages)
+    assert [usage for usage in usages if not usage.estimated] == [Usage(5, 7)] * 3
     assert metrics.failure_rate == 4 / 7
     assert metrics.first_token_p50 is not None
 
@@ -382,7 +384,7 @@ def a_call(clock: ManualClock) -> Call:
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
 def test_whatever_else_ends_a_call_passes_and_is_told_once(stop: type[BaseException]) -> None:
     """A program must be able to tell how many calls there were, also when its user pressed Ctrl-C in one."""
-    heard: list[Event] = []
+    heard: list[Any] = []
 
     def stopped(_: Call) -> Reply:
         raise stop
@@ -397,7 +399,7 @@ def test_whatever_else_ends_a_call_passes_and_is_told_once(stop: type[BaseExcept
 
 def test_ctrl_c_in_an_attempt_is_told_of_as_an_attempt(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request had left: the figures must not say that nothing was asked."""
-    heard: list[Event] = []
+    heard: list[Any] = []
     server.always(HELLO)
     with client_of(server, retry=AGAIN, listeners=[heard.append]) as client:
 
@@ -414,7 +416,7 @@ def test_ctrl_c_in_an_attempt_is_told_of_as_an_attempt(server: FaultServer, monk
 def test_the_watch_of_a_call_is_stopped_when_it_is_told(server: FaultServer) -> None:
     """A listener that reads the duration later reads the same."""
     clock = ManualClock()
-    heard: list[Event] = []
+    heard: list[Any] = []
 
     def fail(call: Call) -> Reply:
         clock.advance(3)

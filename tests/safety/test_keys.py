@@ -48,7 +48,6 @@ from support.openai_wire import completion, error_body, stream_events
 from support.proxy import Proxy
 from tidegate import CallError, Client, ConfigError, Retry, StreamInterrupted, TidegateError, Timeouts
 from tidegate.options import SecretStr
-from tidegate.pipeline.events import Event
 from tidegate.settings import ClientSettings, load_settings
 
 CANARY = "canary/7Q2x+9Zk0t=ide<gate>0123456789"
@@ -195,7 +194,7 @@ def with_locals(failure: BaseException) -> str:
     return "".join(traceback.TracebackException.from_exception(failure, capture_locals=True).format())
 
 
-def own_faces(client: Client, events: list[Event]) -> dict[str, str]:
+def own_faces(client: Client, events: list[Any]) -> dict[str, str]:
     corridor = client._corridor
     parts = (client, client._settings, corridor, corridor.transport, *corridor.policies, corridor.endpoints.main)
     return {
@@ -231,7 +230,7 @@ def test_X1_a_failure_shows_no_key(
 ) -> None:
     """Neither the error does, nor any behind it, a pickle, a traceback, a log, an event or the client's figures."""
     server.always(step)
-    events: list[Event] = []
+    events: list[Any] = []
     retry = Retry(attempts=2, first=0.001, longest=0.001)
     options = {"timeout": 0.5, "timeouts": QUICK, "retry": retry, "listeners": [events.append]}
     with client_of(server, api_key=CANARY, **options) as client:
@@ -343,7 +342,7 @@ def test_X1_a_success_shows_no_key(server: FaultServer, log: pytest.LogCaptureFi
     """Also where the server repeats it in a header, and the client logs all there is."""
     answer = json_reply(completion("Hello")) if ask is complete else sse(stream_events(["Hel", "lo"]))
     server.script(error(503), [Send(bytes_with_header(answer)), *answer[1:]])
-    events: list[Event] = []
+    events: list[Any] = []
     retry = Retry(attempts=2, first=0.001)
     with client_of(server, api_key=CANARY, retry=retry, listeners=[events.append]) as client:
         said = repr(ask(client))

@@ -45,7 +45,7 @@ def _message(completion: Completion) -> dict[str, Any]:
 
 def _usage(completion: Completion) -> dict[str, Any] | None:
     usage = completion.usage
-    if usage is None:
+    if usage is None or usage.estimated:  # there it means what the provider counted
         return None
     return {
         "prompt_tokens": usage.input_tokens,

@@ -57,6 +57,7 @@ class Trace:
         "ended",
         "first_token_at",
         "request_id",
+        "sent",
         "started",
     )
 
@@ -70,6 +71,8 @@ class Trace:
         self.attempts: list[Attempt] = []
         self.request_id: str | None = None
         """The provider's id of the request under way."""
+        self.sent = False
+        """Whether the request under way has left, as far as can be known: its connection stood."""
 
     def enter(self, phase: Phase) -> None:
         """The time from now on belongs to `phase`. Nothing happens once the call has ended."""

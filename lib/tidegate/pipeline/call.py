@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,6 +34,20 @@ class Route:
         return f"{self}@{whole}"
 
 
+@dataclass(slots=True)
+class Booking:
+    """One attempt, as the ledger is going to know it."""
+
+    number: int
+    """Which of the call's requests it is."""
+    at_us: int
+    """When it began, in microseconds since 1970: budgets count it in that moment's periods."""
+    reservation: str | None = None
+    """What was reserved for it."""
+    kept: bool = False
+    """Whether the ledger has it: then its reservation ends with its row."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """What is asked, of whom, until when. Policies that change something make a copy (`dataclasses.replace`).
@@ -60,5 +75,9 @@ class Call:
     """Told a response's status and headers as soon as its head has come, by whoever waits for what they say."""
     patient: bool = True
     """False: it goes at once or not at all, and waits in no line."""
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    """Numbers the requests of the call, over attempts, routes and hedges. Its `next` is atomic."""
+    booking: Booking | None = None
+    """Set where something was reserved for the attempt."""
     departing: Callable[[], None] | None = None
     """Called when the call has been let in everywhere and is about to be sent. A `CallError` from it stops the call."""

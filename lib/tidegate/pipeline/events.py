@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,6 +54,21 @@ class FellBack:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetAlert:
+    """So much of a budget is used, for the first time in its period. Money is in US dollars."""
+
+    budget: str
+    """Which one, in words."""
+    share: float
+    """Of the budget: 0.8 for four fifths. 1.0 also when a call was refused and nine tenths were spent."""
+    spent: Decimal
+    usd: Decimal
+    """The whole budget."""
+    renews_at: dt.datetime | None
+    """When it begins anew; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded:
     """A call is over. `completion` is what there is of the answer, `error` None when it is whole."""
 
@@ -60,7 +77,7 @@ class CallEnded:
     error: CallError | None
 
 
-Event = AttemptEnded | RetryScheduled | HedgeSent | FellBack | CallEnded
+Event = AttemptEnded | RetryScheduled | HedgeSent | FellBack | BudgetAlert | CallEnded
 Listener = Callable[[Event], None]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from tidegate.pipeline.events import AttemptEnded, CallEnded, Event, FellBack, HedgeSent, RetryScheduled
+from tidegate.pipeline.events import AttemptEnded, BudgetAlert, CallEnded, Event, FellBack, HedgeSent, RetryScheduled
 
 LOGGER = logging.getLogger("tidegate")
 LOGGER.addHandler(logging.NullHandler())  # a program that configures no logging sees nothing: errors are raised anyway
@@ -25,6 +25,8 @@ def log_events(event: Event) -> None:
             _hedge_sent(event)
         case FellBack():
             _fell_back(event)
+        case BudgetAlert():
+            _budget_alert(event)
         case AttemptEnded():
             _attempt_ended(event)
 
@@ -80,6 +82,16 @@ def _fell_back(event: FellBack) -> None:
         type(event.error).__name__,
         event.following,
         extra={"tidegate_call": event.call.id, "tidegate_route": str(event.following)},
+    )
+
+
+def _budget_alert(event: BudgetAlert) -> None:
+    LOGGER.warning(
+        "budget %s: %.0f %% are used, $%s",
+        event.budget,
+        100 * event.share,
+        f"{event.spent.normalize():f}",
+        extra={"tidegate_budget": event.budget, "tidegate_share": event.share, "tidegate_spent": str(event.spent)},
     )
 
 

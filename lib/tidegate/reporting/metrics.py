@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import NamedTuple
 
-from tidegate.pipeline.events import CallEnded, Event
+from tidegate.pipeline.events import BudgetAlert, CallEnded, Event
 
 WINDOW = 1000
 """How many calls are remembered."""
@@ -37,6 +37,8 @@ class Metrics:
     """US dollars, over the calls whose price is known."""
     unpriced: int = 0
     """Answered calls whose price is unknown: their cost is missing from `cost`."""
+    budget_alerts: int = 0
+    """Alerts of budgets, since the client was made."""
 
     @property
     def failure_rate(self) -> float:
@@ -60,9 +62,12 @@ class MetricsWindow:
 
     def __init__(self) -> None:
         self._rows: collections.deque[_Row] = collections.deque(maxlen=WINDOW)
+        self._alerts = 0
 
     def __call__(self, event: Event) -> None:
         """Remember how a call ended."""
+        if isinstance(event, BudgetAlert):
+            self._alerts += 1
         if not isinstance(event, CallEnded):
             return
         trace, completion, error = event.call.trace, event.completion, event.error
@@ -88,6 +93,7 @@ class MetricsWindow:
         errors = collections.Counter(row.error for row in rows if row.error is not None)
         return Metrics(
             calls=len(rows),
+            budget_alerts=self._alerts,
             failures=errors.total(),
             errors=dict(errors),
             attempts=sum(row.attempts for row in rows),

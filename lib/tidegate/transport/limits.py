@@ -56,6 +56,7 @@ class Limits:
     def _connected(self) -> None:
         self.connected = True
         self._patience.trace.enter("first_token")
+        self._patience.trace.sent = True
         if self._streamed and self._patience.first_token is not None:
             self._first_token_by = self.guard.now() + self._patience.first_token
         self._until(self._first_token_by, "first_token")

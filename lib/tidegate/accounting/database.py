@@ -1,0 +1,195 @@
+"""How a ledger's database is opened: its tables are made or upgraded, and what is no ledger is left as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, event, inspect, select, text
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from tidegate.accounting import migrations
+from tidegate.accounting.schema import VERSION
+from tidegate.accounting.sqlite_file import problem_with
+from tidegate.clock import SYSTEM_CLOCK, Clock
+from tidegate.errors import LedgerUnusable
+from tidegate.forking import reset_in_child
+
+BUSY_SECONDS = 30.0
+"""How long a writer waits for another process to finish its transaction."""
+
+_PREPARING, _CHARGING = 0x7464_6761, 0x7464_6762
+"""Numbers that no other program locks in PostgreSQL, one may hope."""
+
+_SPOKEN = "`sqlite:///usage.db` or `postgresql+psycopg://user@host/name`"
+
+
+class Database:
+    """A ledger's database, opened. Shared by threads; each transaction has a connection of its own."""
+
+    def __init__(self, url: str, *, sync: bool = False, clock: Clock = SYSTEM_CLOCK) -> None:
+        """Open it, or make it. `sync`: a commit survives a loss of power. Raises `LedgerUnusable` naming it."""
+        self.url = checked_url(url)
+        self.shown = self.url.render_as_string(hide_password=True)
+        self.clock = clock
+        self._sync = sync
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.file = Path(self.url.database or "").absolute() if self.is_sqlite else None
+        if self.file is not None:
+            self._make_room(self.file)
+        self._engine = self._new_engine()
+        reset_in_child(self._fork)
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_room(self, file: Path) -> None:
+        problem = problem_with(file)
+        if problem is None:
+            try:
+                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with contextlib.suppress(FileExistsError):  # what was asked and what it cost concerns its owner alone
+                    os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
+            except OSError as error:
+                problem = error.strerror or str(error)
+        if problem is not None:
+            raise LedgerUnusable(f"the ledger {self.shown} cannot be opened: {problem}")
+
+    def _new_engine(self) -> Engine:
+        if not self.is_sqlite:
+            # As many as there are threads that reserve: they take turns, so a few are enough.
+            return create_engine(self.url, hide_parameters=True, pool_pre_ping=True, pool_size=4, max_overflow=28)
+        options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        engine = create_engine(self.url, hide_parameters=True, connect_args=options, pool_size=4, max_overflow=28)
+        event.listen(engine, "connect", self._prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _prepare_sqlite(self, connection: Any, _record: object) -> None:  # noqa: ANN401 (the driver's)
+        """Transactions are begun by hand (`_begin_sqlite`): the driver begins them too late."""
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            cursor.execute("PRAGMA journal_mode = WAL")
+        # With NORMAL a commit survives the process, and our journal sees to the rest.
+        cursor.execute(f"PRAGMA synchronous = {'FULL' if self._sync else 'NORMAL'}")
+        cursor.close()
+
+    def _fork(self) -> None:
+        """In a forked child: the connections are the parent's, who goes on using them."""
+        self._engine.dispose(close=False)
+
+    def _prepare(self) -> None:
+        with self.writing() as connection:
+            self.lock(connection, _PREPARING)  # two processes must not make the tables at once
+            known = inspect(connection).has_table(VERSION.name)
+            version = connection.scalar(select(VERSION.c.version_num)) if known else None
+            if version == migrations.NEWEST:
+                return
+            if known and version not in migrations.REVISIONS:
+                problem = f"it was written by a newer tidegate (revision {version} of its tables)"
+                raise LedgerUnusable(f"the ledger {self.shown} cannot be opened: {problem}")
+            migrations.upgrade(connection, version)
+
+    @contextlib.contextmanager
+    def writing(self, seconds: float = BUSY_SECONDS) -> Iterator[Connection]:
+        """A transaction that may write; it waits at most so long for others. On SQLite it has the file for itself."""
+        patience = int(1000 * min(max(seconds, 0.001), BUSY_SECONDS))
+        with self._translated(), self._engine.connect().execution_options(tidegate_patience=patience) as connection:
+            connection.begin()
+            if not self.is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = {patience}"))
+            yield connection
+            connection.commit()
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database, whatever is written meanwhile."""
+        isolation: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        with self._translated(), self._engine.connect() as plain:
+            connection = plain.execution_options(**isolation)
+            with connection.begin():
+                yield connection
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, OSError) as error:
+            problem = _reason(error)
+        else:
+            return
+        raise LedgerUnusable(f"the ledger {self.shown} cannot be used: {problem}")
+
+    def lock_charging(self, connection: Connection, *, alone: bool) -> None:
+        """Until the transaction ends: nobody makes a purse while somebody adds rows that it would have to count."""
+        self.lock(connection, _CHARGING, alone=alone)
+
+    def lock(self, connection: Connection, number: int, *, alone: bool = True) -> None:
+        """Take a lock of the application's own until the transaction ends. On SQLite each writer is alone anyway."""
+        if not self.is_sqlite:
+            name = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+            connection.execute(text(f"SELECT {name}(:number)"), {"number": number})
+
+    def now(self, connection: Connection) -> int:
+        """Microseconds since 1970 by the one clock that all who share the database have: its own, or the machine's."""
+        if self.is_sqlite:
+            return int(self.clock.time() * 1_000_000)
+        return int(connection.scalar(text("SELECT extract(epoch FROM clock_timestamp()) * 1000000")))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+
+def checked_url(url: object) -> URL:
+    """The address of a ledger. Raises `LedgerUnusable` for what is none; a password is not repeated."""
+    if not isinstance(url, str) or "://" not in url:
+        raise LedgerUnusable(f"a ledger's address looks like {_SPOKEN}")
+    try:
+        parsed = make_url(url)
+        if parsed.drivername == "postgresql":  # SQLAlchemy's own choice is an older driver
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        parsed.get_dialect().import_dbapi()
+    except ModuleNotFoundError:
+        problem = "its driver is not installed: `pip install 'tidegate[postgres]'`"
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
+        problem = f"it is not understood; {_SPOKEN} are"
+    else:
+        unsuitable = _unsuitable(parsed)
+        if unsuitable is None:
+            return parsed
+        problem = unsuitable
+    raise LedgerUnusable(f"the ledger `{url.split('://', maxsplit=1)[0][:40]}://…` cannot be opened: {problem}")
+
+
+def _unsuitable(url: URL) -> str | None:
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        return f"it is kept in {_SPOKEN}"
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        return "it needs a file, as in `sqlite:///usage.db` or `sqlite:////var/lib/usage.db`"
+    return None
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes the file at once, so that it never has to give up half-way for another one."""
+    patience = connection.get_execution_options().get("tidegate_patience")
+    if patience is not None:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
+    connection.exec_driver_sql("BEGIN" if patience is None else "BEGIN IMMEDIATE")
+
+
+def _reason(error: BaseException) -> str:
+    """What the database said, in a line and without its address."""
+    if isinstance(error, DBAPIError):
+        # Of several lines, as PostgreSQL's driver has them, the first says what it is.
+        return (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0][:200]
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return type(error).__name__

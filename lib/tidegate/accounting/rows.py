@@ -1,0 +1,115 @@
+"""Writing rows: entries into the ledger, each once, with the sums and the purses that they count for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from tidegate.accounting.database import Database
+from tidegate.accounting.entries import Entry
+from tidegate.accounting.purses import owner, owners_of
+from tidegate.accounting.schema import ATTEMPTS, PURSES, RESERVATIONS
+from tidegate.accounting.sums import add_to_sums, upsert_into
+
+_COPIED = ("call_id", "attempt", "run", "at", "task", "provider", "model", "answered", "input_tokens", "cached_tokens",
+           "written_tokens", "output_tokens", "reasoning_tokens", "cost_nano", "price_source", "price_date",
+           "duration_us", "first_token_us", "outcome", "estimated")  # fmt: skip
+
+
+class Rows:
+    """The ledger's rows, as the bookkeeper writes them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def write(self, entries: Sequence[Entry], released: Iterable[str]) -> dict[str, int]:
+        """Keep the entries and end their reservations and the `released` ones, in one transaction.
+
+        An entry that is there already changes nothing, so that one may come again. Answers the nano-dollars that are
+        spent of each purse to which something was added, by its scope.
+        """
+        reservations = [*released, *(entry.reservation for entry in entries if entry.reservation is not None)]
+        with self._database.writing() as connection:
+            self._database.lock_charging(connection, alone=False)
+            fresh = self._insert(connection, entries)
+            add_to_sums(connection, (row_of(entry) for entry in fresh))
+            freed = end_reservations(connection, reservations)
+            spent = _cost_by_scope(connection, fresh)
+            return settle(connection, spent, freed)
+
+    @staticmethod
+    def _insert(connection: Connection, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries that were not there yet."""
+        if not entries:
+            return []
+        by_key = {(entry.call_id, entry.attempt): entry for entry in entries}  # one batch may hold one twice
+        statement = (
+            upsert_into(connection, ATTEMPTS).on_conflict_do_nothing().returning(ATTEMPTS.c.call_id, ATTEMPTS.c.attempt)
+        )
+        inserted = connection.execute(statement, [row_of(entry) for entry in by_key.values()])
+        return [by_key[call_id, attempt] for call_id, attempt in inserted]
+
+
+def row_of(entry: Entry) -> dict[str, Any]:
+    """The entry as a row of `tidegate_attempts`."""
+    return {**{name: getattr(entry, name) for name in _COPIED}, "tags": entry.tags_text}
+
+
+def end_reservations(connection: Connection, ids: Iterable[str]) -> dict[str, int]:
+    """Delete reservations; the nano-dollars that come free in each purse, by its scope."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    gone = delete(RESERVATIONS).where(RESERVATIONS.c.id.in_(wanted))
+    freed: dict[str, int] = defaultdict(int)
+    for scope, amount in connection.execute(gone.returning(RESERVATIONS.c.scope, RESERVATIONS.c.amount_nano)):
+        freed[scope] += amount
+    return freed
+
+
+def _cost_by_scope(connection: Connection, entries: Sequence[Entry]) -> dict[str, int]:
+    """What the entries add to each purse that there is for them."""
+    paid = [(entry, set(owners_of(entry))) for entry in entries if entry.cost_nano]
+    if not paid:
+        return {}
+    times = [entry.at for entry, _ in paid]
+    query = select(PURSES.c.scope, PURSES.c.owner, PURSES.c.since_us, PURSES.c.until_us).where(
+        PURSES.c.owner.in_(set.union(*(owners for _, owners in paid))),
+        PURSES.c.until_us > min(times),
+        PURSES.c.since_us <= max(times),
+    )
+    costs: dict[str, int] = {}
+    for scope, whose, since, until in connection.execute(query):
+        cost = sum(entry.cost_nano or 0 for entry, owners in paid if whose in owners and since <= entry.at < until)
+        if cost:
+            costs[scope] = cost
+    return costs
+
+
+def settle(connection: Connection, spent: dict[str, int], freed: dict[str, int]) -> dict[str, int]:
+    """Add what is spent to each purse and take what came free off it; what is spent of the former now, by scope."""
+    scopes = sorted(spent.keys() | freed.keys())  # in one order everywhere, see `sums`
+    if not scopes:
+        return {}
+    change_purses(connection, [(scope, spent.get(scope, 0), -freed.get(scope, 0)) for scope in scopes])
+    calls = [scope for scope in scopes if f" {owner('call')}" in scope]
+    if calls:  # nobody asks for them again once the call is over, and its rows tell the sum if it is not
+        connection.execute(delete(PURSES).where(PURSES.c.scope.in_(calls), PURSES.c.reserved_nano <= 0))
+    now = select(PURSES.c.scope, PURSES.c.spent_nano).where(PURSES.c.scope.in_(spent))
+    return dict(connection.execute(now).all()) if spent else {}
+
+
+def change_purses(connection: Connection, changes: Sequence[tuple[str, int, int]]) -> None:
+    """Add to what is spent and reserved: (scope, nano-dollars spent, nano-dollars reserved) each."""
+    statement = (
+        update(PURSES)
+        .where(PURSES.c.scope == bindparam("of"))
+        .values(
+            spent_nano=PURSES.c.spent_nano + bindparam("spent"),
+            reserved_nano=PURSES.c.reserved_nano + bindparam("reserved"),
+        )
+    )
+    connection.execute(statement, [{"of": scope, "spent": spent, "reserved": held} for scope, spent, held in changes])

@@ -1,0 +1,183 @@
+"""Behind a ledger: its database, opened when it is needed, its journals, and who writes to it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidegate.accounting.bookkeeper import BATCH, Bookkeeper
+from tidegate.accounting.journal import Journal, left_behind
+from tidegate.accounting.sqlite_file import budgets_in
+from tidegate.accounting.turns import alone_in
+from tidegate.clock import Clock
+from tidegate.errors import LedgerUnusable, LedgerWarning
+from tidegate.forking import no_fork, reset_in_child
+
+if TYPE_CHECKING:
+    from tidegate.accounting.database import Database
+    from tidegate.accounting.rows import Rows
+    from tidegate.accounting.till import Till
+
+SpentListener = Callable[[dict[str, int]], None]
+"""Told the nano-dollars spent of each purse that changed, by its scope."""
+
+
+def default_url() -> str:
+    """The user's own ledger: `usage.db` in the folder where programs keep their data."""
+    return f"sqlite:///{_data_folder() / 'usage.db'}"
+
+
+def _data_folder() -> Path:
+    from platformdirs import user_data_path  # noqa: PLC0415 (seldom needed)
+
+    return user_data_path("tidegate", appauthor=False)
+
+
+class Store:
+    """Shared by threads; safe after `os.fork()`."""
+
+    def __init__(self, url: str, *, sync: bool, clock: Clock) -> None:
+        """Nothing is opened yet. Raises `LedgerUnusable` for what is no address."""
+        if not isinstance(url, str) or "://" not in url:
+            raise LedgerUnusable(
+                "a ledger's address looks like `sqlite:///usage.db` or `postgresql+psycopg://user@host/name`"
+            )
+        self.url = url
+        self._sync = sync
+        self._clock = clock
+        self._open: tuple[Database, Rows] | None = None
+        self._till: Till | None = None
+        self._listeners: list[weakref.WeakMethod[SpentListener]] = []
+        self._renew()
+        reset_in_child(self._renew)
+        self.bookkeeper = Bookkeeper(
+            lambda: self._opened()[1], Journal(self._pending), sync=sync, written=self._written, clock=clock
+        )
+
+    def _renew(self) -> None:
+        self._opening = threading.RLock()
+
+    @property
+    def file(self) -> Path | None:
+        """The file of an SQLite ledger."""
+        scheme, _, path = self.url.partition(":///")
+        return Path(path.partition("?")[0]).absolute() if scheme.startswith("sqlite") else None
+
+    @property
+    def _pending(self) -> Path:
+        """The folder of the journals."""
+        if self.file is not None:
+            return self.file.with_name(self.file.name + ".pending")
+        return _data_folder() / "pending" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
+
+    # Opening
+
+    def database(self) -> Database:
+        """The database, open. Raises `LedgerUnusable`."""
+        return self._opened()[0]
+
+    def _opened(self) -> tuple[Database, Rows]:
+        if self._open is None:
+            with self._opening:
+                if self._open is None:
+                    self._open = self._open_now()
+        return self._open
+
+    def _open_now(self) -> tuple[Database, Rows]:
+        with no_fork():  # the first time it takes a third of a second
+            from tidegate.accounting.database import Database  # noqa: PLC0415
+            from tidegate.accounting.rows import Rows  # noqa: PLC0415
+        database = Database(self.url, sync=self._sync, clock=self._clock)
+        rows = Rows(database)
+        self._take_in(rows)
+        return database, rows
+
+    def take_in(self) -> bool:
+        """Write what processes that are gone have left in their journals; False when another one is just about it."""
+        return self._take_in(self._opened()[1])
+
+    def _take_in(self, rows: Rows) -> bool:
+        with alone_in(self._pending) as alone:
+            for path, entries, torn in left_behind(self._pending) if alone else ():
+                for start in range(0, len(entries), BATCH):
+                    rows.write(entries[start : start + BATCH], ())
+                if torn > 1:  # the last one may be of the moment in which the process died: it was not acknowledged
+                    problem = f"the ledger: {torn} lines of {path} are torn, and left out"
+                    warnings.warn(problem, LedgerWarning, stacklevel=2)
+                with contextlib.suppress(OSError):  # then its entries come again, which changes nothing
+                    path.unlink()
+        return alone
+
+    # Reading and reserving
+
+    def asked(self) -> tuple[Database, Any]:
+        """The database with everything in it that was recorded, and the module that asks it."""
+        self.bookkeeper.flush()
+        database = self.database()
+        from tidegate.accounting import queries  # noqa: PLC0415 (with SQLAlchemy, which takes a third of a second)
+
+        return database, queries
+
+    def stored_budgets(self) -> list[tuple[str, str]]:
+        """The name and the options (JSON) of each budget that is kept in the ledger itself."""
+        if self.file is not None:  # without opening it: clients look now and then, and most have none
+            return budgets_in(self.file)
+        from tidegate.accounting import queries  # noqa: PLC0415 (with SQLAlchemy)
+
+        return queries.budgets(self.database())
+
+    def look_around(self) -> list[tuple[str, str]]:
+        """The same, and what processes left behind that ended without closing the ledger: budgets count it."""
+        if self._till is not None:
+            self.take_in()
+        return self.stored_budgets()
+
+    def till(self) -> Till:
+        """Where money of this ledger is reserved. Opens it."""
+        self.database()
+        from tidegate.accounting.till import Till  # noqa: PLC0415 (with SQLAlchemy)
+
+        with self._opening:
+            if self._till is None:
+                keeper = self.bookkeeper
+                self._till = Till(
+                    self.database, release=keeper.release, hurry=keeper.hurry, take_in=self.take_in, clock=self._clock
+                )
+        return self._till
+
+    def on_spent(self, listener: SpentListener) -> None:
+        """Call a bound method, for as long as its object lives, when rows were written that some purse counts."""
+        self._listeners.append(weakref.WeakMethod(listener))
+
+    def _written(self, ended: Sequence[str], spent: dict[str, int]) -> None:
+        if self._till is not None:
+            self._till.ended(ended)
+        for reference in self._listeners:
+            listener = reference()
+            if spent and listener is not None:
+                listener(spent)
+
+    def leave(self) -> None:
+        """The program ends, or has dropped the ledger.
+
+        A database that was never opened is not opened for this: that takes longer than many a program, and the journal
+        is taken in by whoever opens the ledger next.
+        """
+        if self._open is None:
+            self.bookkeeper.leave()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Write what is queued, and close the database. What cannot be written is told in a `LedgerWarning`."""
+        self.bookkeeper.close()
+        if self._till is not None:
+            self._till.close()
+        if self._open is not None:
+            self._open[0].close()

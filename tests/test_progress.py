@@ -17,8 +17,9 @@ import tidegate
 from support.fault_server import FaultServer, Gate, json_reply
 from support.openai_wire import completion
 from support.shell import Terminal, environment
+from tidegate.accounting.money import dollar_text as money
 from tidegate.chat.reply import Completion
-from tidegate.progress import _Tally, clock, money, progress_bar
+from tidegate.progress import _Tally, clock, progress_bar
 
 PRICED = Completion("x", "openai", "m", cost=Decimal("0.00126"))
 UNPRICED = Completion("x", "openai", "m")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from tidegate import catalog
 from tidegate.accounting.ledger import Ledger
-from tidegate.accounting.prices import PriceBook
+from tidegate.accounting.prices import PriceBook, check_prices
 from tidegate.accounting.tokens import TokenCounter
 from tidegate.chat.reply import Completion
 from tidegate.chat.usage import Usage
@@ -42,7 +42,7 @@ from tidegate.policies.observe import ObservePolicy
 from tidegate.policies.record import RecordPolicy
 from tidegate.policies.retry import RetryPolicy
 from tidegate.providers import local
-from tidegate.providers.registry import Endpoints, default_model, split_model
+from tidegate.providers.registry import NAMES, Endpoints, default_model, split_model
 from tidegate.reporting.logs import log_events
 from tidegate.reporting.metrics import MetricsWindow
 from tidegate.settings import USERS_OWN, ClientSettings
@@ -102,7 +102,8 @@ def assemble(
     window = MetricsWindow()
     announce = Announcer((log_events, window, *listeners))
     transport = transport or SessionTransport(pool_size=workers, ca_bundle=settings.ca_bundle, proxy=settings.proxy)
-    counter, prices = TokenCounter(), PriceBook(settings.prices)
+    check_prices(settings.prices, NAMES)
+    counter, prices = TokenCounter(), PriceBook(settings.prices, clock=clock)
     dispatch = Dispatch(
         transport=transport,
         provider_of=endpoints.provider_of,

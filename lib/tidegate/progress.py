@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any, Protocol, Self, TextIO
 
+from tidegate.accounting.money import dollar_text
 from tidegate.chat.reply import Completion
 from tidegate.terminal import painted
 
@@ -167,7 +168,7 @@ class _Tally:
         unpriced = self._done - self._failed - self._priced
         if unpriced and not self._priced:
             return "cost unknown"
-        return f"{money(self._cost)}{' + unknown' if unpriced else ''}"
+        return f"{dollar_text(self._cost)}{' + unknown' if unpriced else ''}"
 
     def _bar(self, cells: int) -> str:
         if self._total is None or cells < 4:
@@ -181,13 +182,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def money(dollars: Decimal) -> str:
-    """US dollars: two decimals, and below a cent as many as show two figures."""
-    if not dollars:
-        return "$0"
-    return f"${dollars:,.{max(2, 1 - dollars.adjusted())}f}"
 
 
 # A terminal

@@ -77,9 +77,9 @@ class Lesson:
     def _excess(self, pairs: Sequence[tuple[int, int]], line: Line) -> float:
         """The most that a pair lay above the line, and at first what is usual, which fades with each pair."""
         over = sorted((actual - (likely := line.likely(counted))) / (likely + _FLOOR) for counted, actual in pairs)
-        seen = over[-1 - len(over) // 32]  # of many the very highest may be a mistake
+        seen = over[-1 - len(over) // 48]  # of many the very highest may be a mistake
         usual = self._prior.excess * (1 - min(1.0, self._seen / (2 * EAGER)))
-        return min(3.0, max(self._least, seen * 1.1, usual))
+        return min(3.0, max(self._least, 1.3 * seen, usual))
 
 
 def fitted(pairs: Sequence[tuple[int, int]], prior: Line) -> tuple[float, float]:

@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tidegate.accounting.store import default_url
+from tidegate.accounting.store import data_folder
 from tidegate.errors import ConfigError
 from tidegate.jsontext import decode, encode
 
 _FORMAT = 1
 _UNREAD = frozenset({"extractors", "description", "price_comments", "pricing_urls"})
-"""What nobody needs in order to know a price: two thirds of a table."""
+"""What nobody needs in order to know a price: a good third of a table."""
 
 
 class Kept(NamedTuple):
@@ -29,7 +29,7 @@ class Kept(NamedTuple):
 
 def file() -> Path:
     """Where it is kept: in the folder where programs keep the user's data."""
-    return Path(default_url().removeprefix("sqlite:///")).with_name("prices.json")
+    return data_folder() / "prices.json"
 
 
 def stamp() -> object:

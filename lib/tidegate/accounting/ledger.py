@@ -106,7 +106,7 @@ class Ledger:
             _count("output_tokens", output_tokens),
             _count("cached_tokens", cached_tokens),
         )
-        quote = self._prices.quote(provider, (name,)) if cost is None else None
+        quote = self._prices.quote(provider, (name,), answers=output_tokens > 0) if cost is None else None
         self.post(
             Entry(
                 call_id=f"elsewhere-{secrets.token_hex(8)}",

@@ -174,7 +174,7 @@ _loaded: tuple[object, Table] | None = None
 
 def current_table() -> Table:
     """The newer of the table that the package carries and the one that was fetched and kept."""
-    global _loaded  # noqa: PLW0603 (a table is loaded once for a process, which takes a fifth of a second)
+    global _loaded  # noqa: PLW0603 (one table for all of a process: it takes a tenth of a second to load)
     stamp = kept_prices.stamp()
     loaded = _loaded
     if loaded is None or loaded[0] != stamp:

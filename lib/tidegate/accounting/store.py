@@ -30,10 +30,11 @@ SpentListener = Callable[[dict[str, int]], None]
 
 def default_url() -> str:
     """The user's own ledger: `usage.db` in the folder where programs keep their data."""
-    return f"sqlite:///{_data_folder() / 'usage.db'}"
+    return f"sqlite:///{data_folder() / 'usage.db'}"
 
 
-def _data_folder() -> Path:
+def data_folder() -> Path:
+    """Where programs keep this user's data."""
     from platformdirs import user_data_path  # noqa: PLC0415 (seldom needed)
 
     return user_data_path("tidegate", appauthor=False)
@@ -74,7 +75,7 @@ class Store:
         """The folder of the journals."""
         if self.file is not None:
             return self.file.with_name(self.file.name + ".pending")
-        return _data_folder() / "pending" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        return data_folder() / "pending" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
     # Opening
 

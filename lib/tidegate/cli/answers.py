@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, TextIO
 
+from tidegate.accounting.money import dollar_text
 from tidegate.attempts import Attempt
 from tidegate.chat.reply import Completion, Stream
 from tidegate.chat.timeline import Timeline
@@ -17,7 +18,6 @@ from tidegate.cli.remarks import explained, remark, whisper
 from tidegate.cli.wrapping import Paper
 from tidegate.errors import CallError
 from tidegate.pipeline.events import Event, RetryScheduled
-from tidegate.progress import money
 from tidegate.terminal import Cell, Column, columns, show_table
 
 
@@ -174,4 +174,4 @@ def used(usage: Usage | None, cost: Decimal | None) -> str:
         parts[0] += f" ({usage.cached_input_tokens:,} cached)"
     if usage.reasoning_tokens:
         parts[1] += f" ({usage.reasoning_tokens:,} of them thought)"
-    return f"{', '.join(parts)}, {'cost unknown' if cost is None else money(cost)}"
+    return f"{', '.join(parts)}, {'cost unknown' if cost is None else dollar_text(cost)}"

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from tidegate.accounting.money import dollar_text
 from tidegate.chat.messages import Message
 from tidegate.chat.reply import Stream
 from tidegate.cli.answers import as_json, error_as_json, print_json, show, tell_if_cut, tell_retry
@@ -13,7 +14,6 @@ from tidegate.cli.options import add_model_options, add_output_options, open_cli
 from tidegate.cli.remarks import complain, explained, remark, whisper
 from tidegate.client import Client
 from tidegate.errors import CallError, ContextLengthExceeded, nearest
-from tidegate.progress import money
 from tidegate.terminal import Column, show_table
 
 COMMANDS = {
@@ -151,7 +151,7 @@ class Conversation:
         so_far = self._client.metrics()
         tokens = f"{so_far.input_tokens:,} tokens in, {so_far.output_tokens:,} out"
         unknown = f" (answers of unknown price: {so_far.unpriced})" if so_far.unpriced else ""
-        remark(f"questions: {so_far.calls}, {tokens}, {money(so_far.cost)}{unknown}")
+        remark(f"questions: {so_far.calls}, {tokens}, {dollar_text(so_far.cost)}{unknown}")
 
     def _clear(self) -> None:
         self._turns = []

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from tidegate.accounting.money import dollar_text
 from tidegate.chat.reply import Completion
 from tidegate.cli.answers import print_json, show
 from tidegate.cli.cells import fitted
@@ -17,7 +18,6 @@ from tidegate.cli.wrapping import write_line
 from tidegate.client import Client
 from tidegate.dispatch import Timeouts
 from tidegate.outcomes import Outcome
-from tidegate.progress import money
 from tidegate.providers import embedded
 from tidegate.providers.registry import LOCAL_MODEL
 from tidegate.reporting.metrics import Metrics
@@ -145,7 +145,7 @@ def _show(figures: Figures) -> None:
         ("model", figures.model),
         ("calls", f"{metrics.calls}, {metrics.failures or 'none'} failed"),
         ("tokens", f"{metrics.input_tokens:,} in, {metrics.output_tokens:,} out"),
-        ("cost", f"{money(metrics.cost)}{' and what nobody knows the price of' if metrics.unpriced else ''}"),
+        ("cost", f"{dollar_text(metrics.cost)}{' and what nobody knows the price of' if metrics.unpriced else ''}"),
         ("time of a call", f"mean {metrics.mean:.2f} s, p50 {metrics.p50:.2f} s, p95 {metrics.p95:.2f} s"),
         ("to first token", f"p50 {metrics.first_token_p50 or 0:.2f} s, p95 {metrics.first_token_p95 or 0:.2f} s"),
         (

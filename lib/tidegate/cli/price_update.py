@@ -24,7 +24,7 @@ SECONDS = 60.0
 """How long the fetch may take."""
 
 LARGEST = 64 * 2**20
-"""Bytes of a table at most; it has two million."""
+"""Bytes of a table at most; it has less than two million."""
 
 
 def update(address: str | None, *, as_json: bool) -> int:

@@ -69,6 +69,7 @@ def test_example_runs(
     code, toml = example
     monkeypatch.setenv("OPENAI_BASE_URL", llmock)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-example")
+    monkeypatch.delenv("TIDEGATE_LEDGER", raising=False)
     monkeypatch.chdir(tmp_path)
     if toml:
         (tmp_path / "tidegate.toml").write_text(toml, encoding="utf-8")

@@ -51,6 +51,7 @@ bench: $(READY_DEV) ## what calls, quotas, outages and limits cost, and how many
 	$(BIN)/python bench/outage.py --quick
 	$(BIN)/python bench/admission.py --quick
 	$(BIN)/python bench/hedge.py --short
+	$(BIN)/python bench/tokens.py --quick
 
 clean: ## remove all that was built
 	rm -rf .venv .venv-* bench/.venv-* build dist lib/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

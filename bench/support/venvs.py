@@ -12,14 +12,14 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parents[1]
 _LIB = BENCH.parent / "lib"
 _VENVS = BENCH / ".venv-peers"
-_PINS = {"sdk": BENCH / "peers.txt", "litellm": BENCH / "peers-litellm.txt"}
+_PINS = {"sdk": BENCH / "peers.txt", "litellm": BENCH / "peers-litellm.txt", "quicktok": BENCH / "peers-tokens.txt"}
 
 
 def python_of(client: str) -> str:
     """The interpreter of a client: this one for tidegate, that of a peers' venv for the others."""
     if client.startswith("tidegate"):
         return sys.executable
-    return str(_peers_python("litellm" if client == "litellm" else "sdk"))
+    return str(_peers_python(client if client in _PINS else "sdk"))
 
 
 def environment(client: str, home: Path) -> dict[str, str]:

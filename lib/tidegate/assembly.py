@@ -206,9 +206,10 @@ class _Counting:
 
     def learn(self, call: Call, usage: Usage) -> None:
         """Compare an estimate with what the provider says."""
-        count = self._counter.count(call.request, call.route.provider, call.route.model)
-        if not count.exact:
-            self._counter.learn(call.route.provider, call.route.model, count.tokens, usage.input_tokens)
+        provider, model = call.route.provider, call.route.model
+        if self._counter.learns(provider, model):
+            count = self._counter.count(call.request, provider, model)
+            self._counter.learn(provider, model, count, usage.input_tokens)
 
 
 def _is_closed(breaker: BreakerPolicy | None) -> Callable[[Route], bool]:

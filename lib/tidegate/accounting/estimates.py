@@ -27,7 +27,7 @@ class Estimate:
     """Tokens and US dollars of a call that was not made."""
 
     input_tokens: Range[int]
-    """Of the question; all three are the same when it was counted exactly."""
+    """Of the question; `low` and `likely` are the same; `high` is what a budget sets aside."""
     output_tokens: Range[int]
     """Of the answer."""
     cost: Range[Decimal] | None

@@ -81,6 +81,11 @@ class TokenCounter:
         except Exception:  # noqa: BLE001 (see `count`)
             return _by_length(len(text.encode("utf-8", "replace")))
 
+    def learns(self, provider: str, model: str) -> bool:
+        """Whether there is something to learn: what was never counted here is not worth loading a tokenizer for."""
+        profile = self._profiles.get((provider, model))
+        return profile is not None and not profile.kin.published
+
     def learn(self, provider: str, model: str, counted: TokenCount | int, actual: int) -> None:
         """What the provider billed for a request that was counted here; for exact counts there is nothing to learn.
 
@@ -146,6 +151,8 @@ class _Kin(NamedTuple):
     """What the provider adds when there are tools."""
 
 
+# The cookbook names gpt-3.5, gpt-4, gpt-4o and gpt-4o-mini. That gpt-4.1 and gpt-4.5 are billed as gpt-4o is, and the
+# o-models a token less, is from figures that users have published.
 _PUBLISHED_NAMES = re.compile(r"(gpt-4o|chatgpt-4o|gpt-4\.1|gpt-4\.5|gpt-4|gpt-3\.5|gpt-35)(?![a-z0-9.])")
 _PUBLISHED = _Kin(Line(1, 0, 0), published=True)
 

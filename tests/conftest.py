@@ -133,7 +133,9 @@ _FOLDERS = ("HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_R
 @pytest.fixture(autouse=True)
 def clean_environment(leak_check: None) -> Iterator[None]:
     """No provider's key or address, no proxy, no certificates of the machine's, no ledger, and a home that is empty."""
-    with tempfile.TemporaryDirectory(prefix="tidegate-home-") as home, pytest.MonkeyPatch.context() as patch:
+    # A client that nobody closed may still write its ledger there.
+    kept = tempfile.TemporaryDirectory(prefix="tidegate-home-", ignore_cleanup_errors=True)
+    with kept as home, pytest.MonkeyPatch.context() as patch:
         for name in filter(_NOT_FOR_TESTS.fullmatch, list(os.environ)):
             patch.delenv(name)
         for name in _FOLDERS:

@@ -21,6 +21,7 @@ import pykka
 from tidegate.accounting.entries import Entry
 from tidegate.accounting.journal import Journal, Segment
 from tidegate.accounting.money import dollars_of, spoken
+from tidegate.accounting.sheltered import sheltered
 from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.errors import LedgerWarning
 from tidegate.forking import reset_in_child
@@ -120,7 +121,9 @@ class Bookkeeper:
         """Keep an entry. Never raises for what is wrong with the disk: then it is kept in memory, with a warning."""
         segment: Segment | None = None
         try:
-            segment = self._journal.append(entry, sync=self._sync)
+            segment, number = self._journal.append(entry)
+            if self._sync:
+                segment.sync(number)
         except OSError as error:
             self._warn(f"its journal in {self._journal.folder} cannot be written ({error.strerror})")
         self._queue.append(_Item(entry, segment=segment))
@@ -144,7 +147,11 @@ class Bookkeeper:
             self._told = True
             desk = self._desk
             if desk is None or not desk.is_alive():
-                desk = self._desk = _Desk.start(self._work)
+                try:
+                    desk = self._desk = _Desk.start(self._work)
+                except RuntimeError:  # no more threads, or the interpreter ends: whoever posts next tries again
+                    self._told = False
+                    return
         with contextlib.suppress(pykka.ActorDeadError):  # closed in this moment, by which all is written
             desk.tell(None)
 
@@ -206,7 +213,7 @@ class Bookkeeper:
 
     def flush(self) -> None:
         """Have all in the database that was posted before. Raises what the database does."""
-        self._write_all()
+        sheltered(self._write_all)
         with self._writing:  # a batch that the actor had begun on
             pass
 
@@ -231,7 +238,7 @@ class Bookkeeper:
         if not self._stop():
             return
         try:
-            self._write_all()
+            self.flush()
         except Exception as error:  # noqa: BLE001 (see `_try_to_write`)
             self._say_what_is_missing(error)
         self._journal.close()

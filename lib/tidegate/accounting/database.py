@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,17 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 
 from tidegate.accounting import migrations
 from tidegate.accounting.schema import VERSION
-from tidegate.accounting.sqlite_file import problem_with
+from tidegate.accounting.sqlite_file import newer, problem_with
+from tidegate.accounting.sqlite_forks import close_before_fork, using_sqlite
 from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.errors import LedgerUnusable
 from tidegate.forking import reset_in_child
 
 BUSY_SECONDS = 30.0
 """How long a writer waits for another process to finish its transaction."""
+
+CONNECT_SECONDS = 10
+"""How long a server may take to let us in, unless the address says otherwise with `connect_timeout`."""
 
 _PREPARING, _CHARGING = 0x7464_6761, 0x7464_6762
 """Numbers that no other program locks in PostgreSQL, one may hope."""
@@ -34,7 +40,7 @@ class Database:
     def __init__(self, url: str, *, sync: bool = False, clock: Clock = SYSTEM_CLOCK) -> None:
         """Open it, or make it. `sync`: a commit survives a loss of power. Raises `LedgerUnusable` naming it."""
         self.url = checked_url(url)
-        self.shown = self.url.render_as_string(hide_password=True)
+        self.shown = shown(self.url)
         self.clock = clock
         self._sync = sync
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
@@ -43,6 +49,8 @@ class Database:
             self._make_room(self.file)
         self._engine = self._new_engine()
         reset_in_child(self._fork)
+        if self.is_sqlite:
+            close_before_fork(self.close)
         try:
             self._prepare()
         except BaseException:
@@ -50,7 +58,7 @@ class Database:
             raise
 
     def _make_room(self, file: Path) -> None:
-        problem = problem_with(file)
+        problem = problem_with(file, migrations.REVISIONS)
         if problem is None:
             try:
                 file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -64,7 +72,10 @@ class Database:
     def _new_engine(self) -> Engine:
         if not self.is_sqlite:
             # As many as there are threads that reserve: they take turns, so a few are enough.
-            return create_engine(self.url, hide_parameters=True, pool_pre_ping=True, pool_size=4, max_overflow=28)
+            waits = {} if "connect_timeout" in self.url.query else {"connect_timeout": CONNECT_SECONDS}
+            return create_engine(
+                self.url, hide_parameters=True, pool_pre_ping=True, connect_args=waits, pool_size=4, max_overflow=28
+            )
         options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
         engine = create_engine(self.url, hide_parameters=True, connect_args=options, pool_size=4, max_overflow=28)
         event.listen(engine, "connect", self._prepare_sqlite)
@@ -75,8 +86,7 @@ class Database:
         """Transactions are begun by hand (`_begin_sqlite`): the driver begins them too late."""
         connection.isolation_level = None
         cursor = connection.cursor()
-        if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            cursor.execute("PRAGMA journal_mode = WAL")
+        _use_wal(cursor)
         # With NORMAL a commit survives the process, and our journal sees to the rest.
         cursor.execute(f"PRAGMA synchronous = {'FULL' if self._sync else 'NORMAL'}")
         cursor.close()
@@ -92,8 +102,8 @@ class Database:
             version = connection.scalar(select(VERSION.c.version_num)) if known else None
             if version == migrations.NEWEST:
                 return
-            if known and version not in migrations.REVISIONS:
-                problem = f"it was written by a newer tidegate (revision {version} of its tables)"
+            if version is not None and version not in migrations.REVISIONS:
+                problem = newer(version)
                 raise LedgerUnusable(f"the ledger {self.shown} cannot be opened: {problem}")
             migrations.upgrade(connection, version)
 
@@ -101,7 +111,8 @@ class Database:
     def writing(self, seconds: float = BUSY_SECONDS) -> Iterator[Connection]:
         """A transaction that may write; it waits at most so long for others. On SQLite it has the file for itself."""
         patience = int(1000 * min(max(seconds, 0.001), BUSY_SECONDS))
-        with self._translated(), self._engine.connect().execution_options(tidegate_patience=patience) as connection:
+        with self._connected() as plain:
+            connection = plain.execution_options(tidegate_patience=patience)
             connection.begin()
             if not self.is_sqlite:
                 connection.execute(text(f"SET LOCAL lock_timeout = {patience}"))
@@ -112,20 +123,23 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database, whatever is written meanwhile."""
         isolation: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        with self._translated(), self._engine.connect() as plain:
+        with self._connected() as plain:
             connection = plain.execution_options(**isolation)
             with connection.begin():
                 yield connection
 
     @contextlib.contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        alone = using_sqlite() if self.is_sqlite else contextlib.nullcontext()
+        with self._translated(), alone, self._engine.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, OSError) as error:
-            problem = _reason(error)
-        else:
-            return
-        raise LedgerUnusable(f"the ledger {self.shown} cannot be used: {problem}")
+        except (SQLAlchemyError, OSError) as error:  # its text may hold values of the program's, such as names of tasks
+            raise LedgerUnusable(f"the ledger {self.shown} cannot be used: {_reason(error)}") from None
 
     def lock_charging(self, connection: Connection, *, alone: bool) -> None:
         """Until the transaction ends: nobody makes a purse while somebody adds rows that it would have to count."""
@@ -169,19 +183,38 @@ def checked_url(url: object) -> URL:
     raise LedgerUnusable(f"the ledger `{url.split('://', maxsplit=1)[0][:40]}://…` cannot be opened: {problem}")
 
 
+def shown(url: URL) -> str:
+    """The address without what is secret: a password may stand among the options as well."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def _unsuitable(url: URL) -> str | None:
     if url.get_backend_name() not in ("sqlite", "postgresql"):
         return f"it is kept in {_SPOKEN}"
-    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+    if url.get_backend_name() == "sqlite" and (url.database or ":").startswith((":", "file:")):
         return "it needs a file, as in `sqlite:///usage.db` or `sqlite:////var/lib/usage.db`"
     return None
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """Not at once where several processes make a new ledger together: nobody's patience counts for this step."""
+    give_up = SYSTEM_CLOCK.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            if cursor.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+                cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or SYSTEM_CLOCK.monotonic() > give_up:
+                raise
+        else:
+            return
+        SYSTEM_CLOCK.wait(threading.Event(), 0.01)
 
 
 def _begin_sqlite(connection: Connection) -> None:
     """A writer takes the file at once, so that it never has to give up half-way for another one."""
     patience = connection.get_execution_options().get("tidegate_patience")
-    if patience is not None:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience}")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(1000 * BUSY_SECONDS) if patience is None else patience}")
     connection.exec_driver_sql("BEGIN" if patience is None else "BEGIN IMMEDIATE")
 
 

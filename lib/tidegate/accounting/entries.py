@@ -8,12 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from tidegate.accounting.money import LARGEST
 from tidegate.errors import ConfigError
 from tidegate.jsontext import decode, encode
 
 LONGEST_TEXT = 500
 """Characters of a label or a name that are kept."""
+
+MOST = 10**15
+"""Of any count, and of nano-dollars: a million dollars for one attempt. Thousands of these add up within 64 bits."""
+
+_LATEST = 10**17
+"""Microseconds since 1970, in the year 5138. Later ones are no dates in some time zone."""
+
+_BOUNDS = {"attempt": 2**31 - 1, "at": _LATEST}
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _COUNTS = ("attempt", "at", "input_tokens", "cached_tokens", "written_tokens", "output_tokens", "reasoning_tokens",
@@ -23,7 +30,7 @@ _TEXTS = ("call_id", "run", "provider", "model", "answered", "task", "price_sour
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One attempt, as it is kept. Raises `ConfigError` for a count that is negative or no whole number.
+    """One attempt, as it is kept. Raises `ConfigError` for a count that is negative, no whole number or above 10¹⁵.
 
     Text is cut to 500 characters, and what no database takes (a NUL, half a surrogate pair) is replaced: an entry that
     could never be written would hold up all others.
@@ -71,11 +78,17 @@ class Entry:
                 _check_count(name, getattr(self, name))
         for name in _TEXTS:
             text = getattr(self, name)
-            if text is not None and not _plain(text):
+            if text is None:
+                continue
+            if not isinstance(text, str):
+                raise ConfigError(f"`{name}` is a text, not {text!r}")
+            if not _plain(text):
                 object.__setattr__(self, name, storable(text))
+        if not isinstance(self.tags, Mapping):
+            raise ConfigError(f"`tags` are names and values, not {self.tags!r}")
         if self.tags:
-            tags = {storable(str(name)): storable(str(value)) for name, value in sorted(self.tags.items())}
-            object.__setattr__(self, "tags", tags)
+            tags = {storable(str(name)): storable(str(value)) for name, value in self.tags.items()}
+            object.__setattr__(self, "tags", dict(sorted(tags.items())))
 
     @property
     def tags_text(self) -> str:
@@ -115,13 +128,14 @@ def _plain(text: str) -> bool:
 
 
 def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
-        raise ConfigError(f"`{name}` is a whole number, zero or more, not {value!r}")
+    most = _BOUNDS.get(name, MOST)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ConfigError(f"`{name}` is a whole number from 0 to {most}, not {value!r}")
 
 
 def microseconds(moment: dt.datetime) -> int:
-    """Microseconds since 1970, exactly. Raises `ConfigError` for a moment without a time zone."""
-    if moment.tzinfo is None:
+    """Microseconds since 1970, exactly. Raises `ConfigError` for what is no moment, or has no time zone."""
+    if not isinstance(moment, dt.datetime) or moment.utcoffset() is None:
         raise ConfigError("a moment needs a time zone, such as `datetime.now(tz=UTC)`")
     since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds

@@ -8,6 +8,7 @@ ledger next takes its entries in.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import threading
@@ -30,14 +31,15 @@ class Segment:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path = folder / f"{os.getpid()}-{secrets.token_hex(6)}.journal"
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        if fcntl is not None:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
+        self.path, self._file = _new_file(folder)
         self.size = 0
         self.pending = 0
         self.appended = self._synced = 0
         self._sync_lock = threading.Lock()
+        self._unsynced = False
+        self.closed = False
+        self.broken = False
+        """Whether no line can follow: a piece of one is at the end, or what is before it may not be on the disk."""
 
     def append(self, line: bytes) -> None:
         """Write a line whole, or raise `OSError` and leave the file as it was."""
@@ -48,46 +50,72 @@ class Segment:
             raise
         if written != len(line):
             self._cut_to_size()
-            raise OSError(28, "no space left on the device")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.size += written
         self.pending += 1
         self.appended += 1
 
     def _cut_to_size(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
             os.ftruncate(self._file, self.size)
+        except OSError:  # the next line would become one with the piece, and both unreadable
+            self.broken = True
 
     def sync(self, number: int) -> None:
         """Have the first `number` entries on the disk itself, where they survive a loss of power.
 
-        One thread does it for all that were written before it began; the others wait for it, or do the next.
+        One thread does it for all that were written before it began; the others wait for it, or do the next. Raises
+        `OSError`, and after that for all that were waiting: a system says once that it has lost what was written.
         """
         with self._sync_lock:
-            if not self._synced:
-                _sync_folder(self.path.parent)  # else the file itself may not be found again
-            if self._synced < number:
+            if self._synced >= number:
+                return
+            if self._unsynced:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            try:
+                if not self._synced:
+                    for folder in self.path.parents[:2]:  # else the file itself may not be found again
+                        _sync_folder(folder)
                 reached = self.appended
                 os.fsync(self._file)
-                self._synced = reached
+            except OSError:
+                self._unsynced = self.broken = True
+                raise
+            self._synced = reached
 
     def clear(self) -> None:
         """All of it is in the database."""
         if self.size:
-            os.ftruncate(self._file, 0)
-            self.size = 0
+            with contextlib.suppress(OSError):  # then it grows until the next one is begun, and its entries come again
+                os.ftruncate(self._file, 0)
+                self.size = 0
 
     def close(self, *, remove: bool) -> None:
-        """Let go of it."""
+        """Let go of it, once: another thread may have been given the file's number by then."""
         if remove:
             with contextlib.suppress(OSError):
                 self.path.unlink()
-        with contextlib.suppress(OSError):
-            os.close(self._file)
+        if not self.closed:
+            self.closed = True
+            with contextlib.suppress(OSError):
+                os.close(self._file)
 
-    def abandon(self) -> None:
-        """In a forked child: the file is the parent's."""
-        with contextlib.suppress(OSError):
-            os.close(self._file)
+
+def _new_file(folder: Path) -> tuple[Path, int]:
+    """A file that nobody else has, open and locked."""
+    while True:
+        path = folder / f"{os.getpid()}-{secrets.token_hex(6)}.journal"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        if fcntl is None:
+            return path, file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            os.close(file)
+            raise
+        if os.fstat(file).st_nlink:
+            return path, file
+        os.close(file)  # in the moment before it was locked, somebody took it for one that was left behind
 
 
 def _sync_folder(folder: Path) -> None:
@@ -106,23 +134,24 @@ class Journal:
         self.folder = folder
         self._lock = threading.Lock()
         self._current: Segment | None = None
+        self._full: set[Segment] = set()
+        """Earlier ones, of which something is not in the database."""
 
-    def append(self, entry: Entry, *, sync: bool = False) -> Segment:
-        """Have the entry survive the process, or with `sync` a loss of power. Raises `OSError`."""
+    def append(self, entry: Entry) -> tuple[Segment, int]:
+        """Have the entry survive the process; for the segment's `sync`, its number there. Raises `OSError`."""
         line = entry.line()
         with self._lock:
             segment = self._segment()
             segment.append(line)
-            number = segment.appended
-        if sync:
-            segment.sync(number)
-        return segment
+            return segment, segment.appended
 
     def _segment(self) -> Segment:
         current = self._current
-        if current is None or current.size >= SEGMENT:
+        if current is None or current.broken or current.size >= SEGMENT:
             self._current = Segment(self.folder)
-            if current is not None and not current.pending:
+            if current is not None and current.pending:
+                self._full.add(current)
+            elif current is not None:
                 current.close(remove=True)
         assert self._current is not None  # noqa: S101 (made above)
         return self._current
@@ -136,19 +165,23 @@ class Journal:
             if segment is self._current:
                 segment.clear()
             else:
+                self._full.discard(segment)
                 segment.close(remove=True)
 
     def close(self) -> None:
         """Remove what is empty; what is not stays for whoever opens the ledger next."""
         with self._lock:
             current, self._current = self._current, None
-        if current is not None:
-            current.close(remove=not current.pending)
+            if current is not None:
+                current.close(remove=not current.pending)
+            for segment in self._full:
+                segment.close(remove=False)
 
     def abandon(self) -> None:
-        """In a forked child: nothing of this is the child's."""
-        if self._current is not None:
-            self._current.abandon()
+        """In a forked child: nothing of this is the child's, who would keep it locked when the parent has died."""
+        for segment in (self._current, *self._full):
+            if segment is not None:
+                segment.close(remove=False)
 
 
 def left_behind(folder: Path) -> Iterator[tuple[Path, list[Entry], int]]:
@@ -181,6 +214,6 @@ def _read(content: bytes) -> tuple[list[Entry], int]:
     for line in content.splitlines(keepends=True):
         try:
             entries.append(Entry.from_line(line))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             torn += 1
     return entries, torn

@@ -18,7 +18,7 @@ from tidegate.accounting.exporting import Format, write_rows
 from tidegate.accounting.money import dollars_of, nano_of
 from tidegate.accounting.periods import ALWAYS, Calendar, Span
 from tidegate.accounting.prices import Price, PriceBook
-from tidegate.accounting.reports import Figures, LedgerRow, Summary
+from tidegate.accounting.reports import Figures, LedgerRow, Summary, added_up
 from tidegate.accounting.store import Store, default_url
 from tidegate.chat.usage import Usage
 from tidegate.clock import SYSTEM_CLOCK, Clock
@@ -75,7 +75,7 @@ class Ledger:
     @property
     def url(self) -> str:
         """Where it is, without a password."""
-        return self.store.url if self.store.file is not None else self.store.database().shown
+        return self.store.shown
 
     # Writing
 
@@ -106,6 +106,8 @@ class Ledger:
             _count("output_tokens", output_tokens),
             _count("cached_tokens", cached_tokens),
         )
+        if cached_tokens > input_tokens:
+            raise ConfigError(f"`cached_tokens` are part of `input_tokens`, and more ({cached_tokens}) than these are")
         quote = self._prices.quote(provider, (name,), answers=output_tokens > 0) if cost is None else None
         self.post(
             Entry(
@@ -153,13 +155,14 @@ class Ledger:
 
         `by` is `model`, `task`, `day`, `provider`, or `tag:<name>`. Raises `ConfigError`, or `LedgerUnusable`.
         """
-        if isinstance(days, bool) or not isinstance(days, int) or days < 1:
-            raise ConfigError(f"`days` is a whole number of at least 1, not {days!r}")
+        _check_days(days)
         _check_group(by)
         span = self.calendar.last_days(days, self._now())
         database, queries = self.store.asked()
-        whole = queries.total(database, span, queries.Filter())
-        groups = {} if by is None else queries.grouped(database, span, by, self._day_of, queries.Filter())
+        everything = queries.Filter()
+        groups = {} if by is None else queries.grouped(database, span, by, self._day_of, everything)
+        # Not asked for a second time: meanwhile another process may have added to it.
+        whole = queries.total(database, span, everything) if by is None else added_up(groups.values())
         return _summary(whole, groups, days=days, since=self.calendar.local(span.since_us), by=by)
 
     def today(self) -> Summary:
@@ -206,7 +209,10 @@ class Ledger:
         return write_rows(form, Path(file), self.records(days=days))
 
     def _span(self, days: int | None) -> Span:
-        return ALWAYS if days is None else self.calendar.last_days(days, self._now())
+        if days is None:
+            return ALWAYS
+        _check_days(days)
+        return self.calendar.last_days(days, self._now())
 
     def _now(self) -> int:
         return int(self._clock.time() * 1_000_000)
@@ -273,6 +279,11 @@ def _decimal(cost: Decimal | str) -> Decimal:
     except InvalidOperation:
         pass
     raise ConfigError(f"`cost` is a number of US dollars, not {cost!r}")
+
+
+def _check_days(days: object) -> None:
+    if isinstance(days, bool) or not isinstance(days, int) or days < 1:
+        raise ConfigError(f"`days` is a whole number of at least 1, not {days!r}")
 
 
 def _check_group(by: object) -> None:

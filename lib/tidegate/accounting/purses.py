@@ -43,10 +43,11 @@ class Purse:
 
 
 def owner(kind: Kind, value: str = "", tag: str = "") -> str:
-    """The name for calls that belong to `kind` and `value`; long labels are named by a digest."""
-    text = f"{storable(tag)}={storable(value)}" if kind == "tag" else storable(value)
-    if len(text.encode()) > _LONGEST:
-        text = "#" + hashlib.sha256(text.encode()).hexdigest()
+    """The name for calls that belong to `kind` and `value`; long or ambiguous labels are named by a digest."""
+    tag, value = storable(tag), storable(value)
+    text = f"{tag}={value}" if kind == "tag" else value
+    if len(text.encode()) > _LONGEST or "=" in tag:
+        text = "#" + hashlib.sha256(f"{len(tag)} {text}".encode()).hexdigest()
     return f"{kind}:{text}"
 
 

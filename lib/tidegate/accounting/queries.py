@@ -76,7 +76,7 @@ def _sums(connection: Connection, span: Span, wanted: Filter, label: ColumnEleme
 
 
 def _figures(rows: Sequence[RowMapping]) -> Figures:
-    return Figures(**{name: int(sum(row[name] for row in rows)) for name in FIGURES})
+    return Figures(**{name: sum(int(row[name]) for row in rows) for name in FIGURES})
 
 
 def attempts(database: Database, span: Span, wanted: Filter) -> Iterator[RowMapping]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 
 from tidegate.accounting.money import dollars_of
@@ -92,6 +92,12 @@ class Figures:
     def mean_duration(self) -> float | None:
         """Seconds an attempt; None when there are none."""
         return self.duration_us / self.count / 1_000_000 if self.count else None
+
+
+def added_up(parts: Iterable[Figures]) -> Figures:
+    """All of them together."""
+    all_parts = tuple(parts)
+    return Figures(**{each.name: sum(getattr(part, each.name) for part in all_parts) for each in fields(Figures)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -95,11 +95,19 @@ def settle(connection: Connection, spent: dict[str, int], freed: dict[str, int])
     if not scopes:
         return {}
     change_purses(connection, [(scope, spent.get(scope, 0), -freed.get(scope, 0)) for scope in scopes])
-    calls = [scope for scope in scopes if f" {owner('call')}" in scope]
-    if calls:  # nobody asks for them again once the call is over, and its rows tell the sum if it is not
-        connection.execute(delete(PURSES).where(PURSES.c.scope.in_(calls), PURSES.c.reserved_nano <= 0))
+    forget_calls(connection, scopes)
     now = select(PURSES.c.scope, PURSES.c.spent_nano).where(PURSES.c.scope.in_(spent))
     return dict(connection.execute(now).all()) if spent else {}
+
+
+def forget_calls(connection: Connection, scopes: Iterable[str]) -> None:
+    """Delete purses of single calls of which nothing is reserved.
+
+    Nobody asks for them again once the call is over; if it is not, its rows tell what was spent.
+    """
+    calls = [scope for scope in scopes if f" {owner('call')}" in scope]
+    if calls:
+        connection.execute(delete(PURSES).where(PURSES.c.scope.in_(calls), PURSES.c.reserved_nano <= 0))
 
 
 def change_purses(connection: Connection, changes: Sequence[tuple[str, int, int]]) -> None:

@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from tidegate.accounting.sqlite_forks import using_sqlite
 from tidegate.errors import LedgerUnusable
 
 
-def problem_with(file: Path) -> str | None:
-    """Why a file cannot be a ledger; None when it is one, or is not there yet."""
+def problem_with(file: Path, revisions: Collection[str]) -> str | None:
+    """Why a file is no ledger of one of these revisions; None when it is one, or is not there yet."""
     try:
         if not file.exists():
             return None
-        return _problem_inside(file) if file.is_file() else "it is no file"
+        return _problem_inside(file, revisions) if file.is_file() else "it is no file"
     except OSError as error:
         return error.strerror or str(error)
     except sqlite3.Error as error:
         return str(error)
 
 
-def _problem_inside(file: Path) -> str | None:
+def newer(revision: str) -> str:
+    """The problem with a ledger of a revision that is not known."""
+    return f"it was written by a newer tidegate (revision {revision[:40]} of its tables)"
+
+
+def _problem_inside(file: Path, revisions: Collection[str]) -> str | None:
     with file.open("rb") as stream:
         head = stream.read(16)
     if head and head != b"SQLite format 3\0":
         return "the file is no SQLite database"
     with _opened(file) as connection:
         names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    return "it is another program's database" if names and "tidegate_version" not in names else None
+        if "tidegate_version" not in names:
+            return "it is another program's database" if names else None
+        found = [str(row[0]) for row in connection.execute("SELECT version_num FROM tidegate_version")]
+    return next((newer(revision) for revision in found if revision not in revisions), None)
 
 
 def budgets_in(file: Path) -> list[tuple[str, str]]:
@@ -51,5 +60,7 @@ def budgets_in(file: Path) -> list[tuple[str, str]]:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[sqlite3.Connection]:
-    with contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as connection:
-        yield connection
+    with using_sqlite():
+        address = f"{file.absolute().as_uri()}?mode=ro"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=5)) as connection:
+            yield connection

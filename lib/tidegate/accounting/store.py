@@ -71,6 +71,17 @@ class Store:
         return Path(path.partition("?")[0]).absolute() if scheme.startswith("sqlite") else None
 
     @property
+    def shown(self) -> str:
+        """The address without what is secret."""
+        address = self.url.partition("?")[0]
+        if self.file is not None:
+            return address
+        scheme, _, rest = address.partition("://")
+        user, at, place = rest.rpartition("@")
+        name, colon, _ = user.partition(":")
+        return f"{scheme}://{name}{colon and ':***'}{at}{place}"
+
+    @property
     def _pending(self) -> Path:
         """The folder of the journals."""
         if self.file is not None:
@@ -95,8 +106,12 @@ class Store:
             from tidegate.accounting.database import Database  # noqa: PLC0415
             from tidegate.accounting.rows import Rows  # noqa: PLC0415
         database = Database(self.url, sync=self._sync, clock=self._clock)
-        rows = Rows(database)
-        self._take_in(rows)
+        try:
+            rows = Rows(database)
+            self._take_in(rows)
+        except BaseException:
+            database.close()
+            raise
         return database, rows
 
     def take_in(self) -> bool:

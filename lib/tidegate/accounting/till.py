@@ -20,7 +20,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from tidegate.accounting.database import BUSY_SECONDS, Database
 from tidegate.accounting.purses import Claim, Purse, Verdict
-from tidegate.accounting.rows import change_purses, end_reservations, settle
+from tidegate.accounting.rows import change_purses, end_reservations, forget_calls, settle
 from tidegate.accounting.schema import ALERTS, HOLDERS, PURSES, RESERVATIONS
 from tidegate.accounting.seeding import spent_before
 from tidegate.accounting.sheltered import sheltered
@@ -311,6 +311,7 @@ class _Session:
             known = self._read(purses)
         verdicts = [self._decide(request, known) for request in requests]
         self._keep([request for request, verdict in zip(requests, verdicts, strict=True) if verdict is _GRANTED])
+        forget_calls(self._connection, purses)
         return verdicts
 
     def _make(self, purses: Mapping[str, Purse]) -> None:

@@ -142,12 +142,12 @@ class BudgetPolicy:
         self._unknown(budgets, problem)
 
     def _wait_for(self, call: Call, booking: Booking, amount_nano: int, budgets: Sequence[Budget]) -> None:
-        money, allowed = self._money(), set[Budget]()
+        money, allowed = self._money(), set[int]()  # by their ids: a budget's functions need not be hashable
         while True:
             call.cancel.raise_if_cancelled()
             seen, booking.at_us = money.changes, self._now()
             claims = {
-                self._claim(budget, call, booking.at_us, hard=budget not in allowed): budget for budget in budgets
+                self._claim(budget, call, booking.at_us, hard=id(budget) not in allowed): budget for budget in budgets
             }
             verdict = money.reserve(
                 booking.reservation or "", amount_nano, list(claims), seconds=call.deadline.remaining()
@@ -158,7 +158,7 @@ class BudgetPolicy:
             budget = claims[verdict.claim]
             if verdict.outcome == "refused":
                 self._refuse(budget, verdict, amount_nano)
-                allowed.add(budget)
+                allowed.add(id(budget))
             else:
                 self._wait(call, money, seen, budget)
 

@@ -77,6 +77,7 @@ class Alarm:
         self._register = register
         self._calendar = calendar
         self._announce = announce
+        self._closed = False
         self._renew()
         reset_in_child(self._renew)
 
@@ -120,7 +121,7 @@ class Alarm:
 
     def _check(self, each: _Watched, spent_nano: int, thousandths: int) -> None:
         with self._lock:
-            due = sorted(share for share in each.left if share <= thousandths)
+            due = [] if self._closed else sorted(share for share in each.left if share <= thousandths)
             each.left.difference_update(due)
             if due and (self._bell is None or not self._bell.is_alive()):
                 self._bell = _Bell.start(self._tell)
@@ -166,7 +167,7 @@ class Alarm:
     def close(self) -> None:
         """Wait for the alerts that are being told, a few seconds at most."""
         with self._lock:
-            bell, self._bell = self._bell, None
+            bell, self._bell, self._closed = self._bell, None, True
         if bell is not None:
             with contextlib.suppress(pykka.Timeout, pykka.ActorDeadError):
                 bell.stop(timeout=CLOSING)

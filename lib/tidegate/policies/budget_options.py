@@ -45,6 +45,9 @@ class Budget(Options):
     """Called with each alert, in a thread of its own."""
 
     def __init__(self, **fields: Any) -> None:
+        on_reach = fields.get("on_reach", "raise")
+        if on_reach not in ("raise", "warn") and not callable(on_reach):
+            raise ConfigError(f"`Budget(on_reach=…)` is `raise`, `warn` or a function, not {on_reach!r}")
         super().__init__(**fields)
         if self.per not in PERIODS and not _TAG.fullmatch(self.per):
             known = ", ".join(PERIODS)

@@ -53,12 +53,27 @@ class BudgetsInForce:
         if self._clock.monotonic() < self._next:
             return
         try:
-            self._found = tuple(read_budget(name, options) for name, options in self._stored())
+            stored = self._stored()
         except (ConfigError, ValueError) as error:  # those that were known stay in force
             _log.warning("the budgets of the ledger cannot be read: %s", error)
+        else:
+            known = {budget.name: budget for budget in self._found}
+            found = (self._read(name, options, known.get(name)) for name, options in stored)
+            self._found = tuple(budget for budget in found if budget is not None)
         self._next = self._clock.monotonic() + EVERY
+
+    @staticmethod
+    def _read(name: str, options: str, known: Budget | None) -> Budget | None:
+        try:
+            return read_budget(name, options)
+        except (ConfigError, ValueError) as error:  # the others hold all the same
+            _log.warning("the budget “%s” of the ledger cannot be read: %s", name, error)
+            return known
 
 
 def read_budget(name: str, options: str) -> Budget:
     """A budget as a ledger keeps it. Raises `ConfigError` or `ValueError`."""
-    return Budget(**{**decode(options), "name": name})
+    fields = decode(options)
+    if not isinstance(fields, dict):
+        raise ValueError("its options are no table")  # noqa: TRY004 (it is data that is wrong, not a program)
+    return Budget(**{**fields, "name": name})

@@ -100,7 +100,9 @@ class PostgresServer:
         self._run(program, *arguments, "--wait", "--silent")
 
     def _run(self, program: str, *arguments: str) -> None:
-        account = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == _SUPERUSER else {}
+        account: dict[str, Any] = (
+            {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == _SUPERUSER else {}
+        )
         said = self._at("said")
         with said.open("w+b") as output:  # not a pipe: the server inherits it, and keeps it open
             done = subprocess.run(
@@ -111,7 +113,7 @@ class PostgresServer:
                 stderr=subprocess.STDOUT,
                 timeout=60,
                 check=False,
-                **account,  # type: ignore[arg-type]
+                **account,
             )
         assert done.returncode == 0, said.read_text(encoding="utf-8", errors="replace")
 

@@ -107,7 +107,8 @@ class Bookkeeper:
         self._told = False
         self._hurry = threading.Event()
         self._desk: pykka.ActorRef[_Desk] | None = None
-        self._warned = False
+        self._warned: set[str] = set()
+        """Of what, until it works again."""
         self._closed = False
 
     def _fork(self) -> None:
@@ -125,7 +126,9 @@ class Bookkeeper:
             if self._sync:
                 segment.sync(number)
         except OSError as error:
-            self._warn(f"its journal in {self._journal.folder} cannot be written ({error.strerror})")
+            self._warn("journal", f"its journal in {self._journal.folder} cannot be written ({error.strerror})")
+        else:
+            self._warned.discard("journal")
         self._queue.append(_Item(entry, segment=segment))
         self._tell()
 
@@ -159,7 +162,8 @@ class Bookkeeper:
 
     def _work(self) -> None:
         """One round of the actor: wait for company, write, and after a failure wait and try again."""
-        self._clock.wait(self._hurry, LINGER)
+        if len(self._queue) < BATCH:
+            self._clock.wait(self._hurry, LINGER)
         while not self._try_to_write() and not self._closed:
             self._clock.wait(self._hurry, AGAIN)
             self._hurry.clear()
@@ -171,19 +175,21 @@ class Bookkeeper:
             self._write_all()
         except Exception as error:  # noqa: BLE001 (whatever the driver raises, the program's calls go on)
             self._told = True  # this round goes on, so no other is needed
-            self._warn(
-                f"{self.queued} entries are not in it yet ({_first_line(error)}); they are kept, and tried again"
-            )
+            problem = f"{self.queued} entries are not in it yet ({_first_line(error)})"
+            self._warn("database", f"{problem}; they are kept, and tried again")
             return False
-        self._warned = False
+        self._warned.discard("database")
         return True
 
     def _write_all(self) -> None:
-        while self._queue:
+        """All that is queued by now. What comes meanwhile gathers: single rows cost many times as much as a batch."""
+        left = len(self._queue)
+        while left > 0:
             with self._writing:
                 batch = [self._queue[index] for index in range(min(BATCH, len(self._queue)))]
                 if batch:
                     self._write(batch)
+            left -= BATCH
 
     def _write(self, batch: Sequence[_Item]) -> None:
         entries = [item.entry for item in batch if item.entry is not None]
@@ -197,12 +203,12 @@ class Bookkeeper:
         if ended or spent:
             self._written(ended, spent)
 
-    def _warn(self, problem: str) -> None:
-        """Once, until something could be written again."""
-        if self._warned:
+    def _warn(self, place: str, problem: str) -> None:
+        """Once of each place, until it could be written to again."""
+        if place in self._warned:
             return
-        self._warned = True
-        _tell_user(f"the ledger: {problem}")
+        self._warned.add(place)
+        tell_user(f"the ledger: {problem}")
 
     # Reading one's own writes, and the end
 
@@ -249,10 +255,11 @@ class Bookkeeper:
         kept = sum(item.segment is not None for item in items)
         where = f"{kept} of them are in {self._journal.folder}, and are taken in when the ledger is next opened"
         what = f"{len(items)} entries ({spoken(cost)}) could not be written"
-        _tell_user(f"the ledger: {what} ({_first_line(error)}); {where}")
+        tell_user(f"the ledger: {what} ({_first_line(error)}); {where}")
 
 
-def _tell_user(problem: str) -> None:
+def tell_user(problem: str) -> None:
+    """Warn, and log it. Raises nothing."""
     _log.warning("%s", problem)
     with contextlib.suppress(LedgerWarning):  # where warnings are errors: the calls go on all the same
         warnings.warn(problem, LedgerWarning, stacklevel=2)

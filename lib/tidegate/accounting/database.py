@@ -45,17 +45,27 @@ class Database:
         self._sync = sync
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.file = Path(self.url.database or "").absolute() if self.is_sqlite else None
-        if self.file is not None:
-            self._make_room(self.file)
+        self._known: tuple[int, int] | None = None
+        """The file that was opened: another one may take its name."""
         self._engine = self._new_engine()
+        self._renew()
         reset_in_child(self._fork)
         if self.is_sqlite:
             close_before_fork(self.close)
         try:
-            self._prepare()
+            with self._translated():
+                self._open()
         except BaseException:
             self.close()
             raise
+
+    def _open(self) -> None:
+        if self.file is not None:
+            self._make_room(self.file)
+        with self._undisturbed():
+            found = _identity(self.file)
+            self._prepare()
+            self._known = found
 
     def _make_room(self, file: Path) -> None:
         problem = problem_with(file, migrations.REVISIONS)
@@ -94,9 +104,13 @@ class Database:
     def _fork(self) -> None:
         """In a forked child: the connections are the parent's, who goes on using them."""
         self._engine.dispose(close=False)
+        self._renew()
+
+    def _renew(self) -> None:
+        self._opening = threading.Lock()
 
     def _prepare(self) -> None:
-        with self.writing() as connection:
+        with self._writing(BUSY_SECONDS) as connection:
             self.lock(connection, _PREPARING)  # two processes must not make the tables at once
             known = inspect(connection).has_table(VERSION.name)
             version = connection.scalar(select(VERSION.c.version_num)) if known else None
@@ -110,8 +124,13 @@ class Database:
     @contextlib.contextmanager
     def writing(self, seconds: float = BUSY_SECONDS) -> Iterator[Connection]:
         """A transaction that may write; it waits at most so long for others. On SQLite it has the file for itself."""
+        with self._translated(), self._there(), self._writing(seconds) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _writing(self, seconds: float) -> Iterator[Connection]:
         patience = int(1000 * min(max(seconds, 0.001), BUSY_SECONDS))
-        with self._connected() as plain:
+        with self._engine.connect() as plain:
             connection = plain.execution_options(tidegate_patience=patience)
             connection.begin()
             if not self.is_sqlite:
@@ -123,16 +142,27 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one state of the database, whatever is written meanwhile."""
         isolation: dict[str, Any] = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        with self._connected() as plain:
+        with self._translated(), self._there(), self._engine.connect() as plain:
             connection = plain.execution_options(**isolation)
             with connection.begin():
                 yield connection
 
-    @contextlib.contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        alone = using_sqlite() if self.is_sqlite else contextlib.nullcontext()
-        with self._translated(), alone, self._engine.connect() as connection:
-            yield connection
+    def _there(self) -> contextlib.AbstractContextManager[None]:
+        """Be where the address says. What is written to a file that was removed or replaced, nobody would ever read."""
+        if self._moved():
+            with self._opening:
+                if self._moved():
+                    self._known = None  # until it is opened: a new file may get the number of the one that is let go
+                    self._engine.dispose()
+                    self._open()
+        return self._undisturbed()
+
+    def _moved(self) -> bool:
+        known = self._known  # read once: another thread may be about to open it
+        return self.file is not None and (known is None or _identity(self.file) != known)
+
+    def _undisturbed(self) -> contextlib.AbstractContextManager[None]:
+        return using_sqlite() if self.is_sqlite else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -186,6 +216,14 @@ def checked_url(url: object) -> URL:
 def shown(url: URL) -> str:
     """The address without what is secret: a password may stand among the options as well."""
     return url.set(query={}).render_as_string(hide_password=True)
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    try:
+        found = None if file is None else file.stat()
+    except OSError:
+        return None
+    return None if found is None else (found.st_dev, found.st_ino)
 
 
 def _unsuitable(url: URL) -> str | None:

@@ -27,7 +27,7 @@ _PAGE = 10_000
 
 def write_rows(form: Format, file: Path, rows: Iterable[LedgerRow]) -> int:
     """Write the rows in the form; answers how many. Raises `ConfigError`, also for a file that cannot be written."""
-    write = _FORMS.get(form)
+    write = _FORMS.get(form) if isinstance(form, str) else None
     if write is None:
         raise ConfigError(f"`export` writes {', '.join(_FORMS)}, not {form!r}")
     try:

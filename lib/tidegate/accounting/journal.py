@@ -61,6 +61,14 @@ class Segment:
         except OSError:  # the next line would become one with the piece, and both unreadable
             self.broken = True
 
+    @property
+    def removed(self) -> bool:
+        """Whether nobody could find it any more."""
+        try:
+            return not os.fstat(self._file).st_nlink
+        except OSError:
+            return True
+
     def sync(self, number: int) -> None:
         """Have the first `number` entries on the disk itself, where they survive a loss of power.
 
@@ -147,7 +155,7 @@ class Journal:
 
     def _segment(self) -> Segment:
         current = self._current
-        if current is None or current.broken or current.size >= SEGMENT:
+        if current is None or current.broken or current.size >= SEGMENT or current.removed:
             self._current = Segment(self.folder)
             if current is not None and current.pending:
                 self._full.add(current)

@@ -183,7 +183,7 @@ class Ledger:
         """
         span = self._span(days)
         database, queries = self.store.asked()
-        found: Figures = queries.total(database, span, queries.Filter(task, model, _pairs(tags)))
+        found: Figures = queries.total(database, span, queries.Filter(*_wanted(task, model, tags)))
         return found.total_cost
 
     def records(
@@ -197,8 +197,7 @@ class Ledger:
         """One row after the other, oldest first; they are read as they are taken."""
         span = self._span(days)
         database, queries = self.store.asked()
-        wanted = queries.Filter(task, model, _pairs(tags))
-        rows = queries.attempts(database, span, wanted)
+        rows = queries.attempts(database, span, queries.Filter(*_wanted(task, model, tags)))
         return (self._row(row) for row in rows)
 
     def export(self, form: Format, file: str | Path, *, days: int | None = None) -> int:
@@ -236,6 +235,8 @@ class Ledger:
 
     def set_budget(self, name: str, options: Mapping[str, Any]) -> None:
         """Have every client that uses this ledger keep to a budget; one of that name is replaced."""
+        if not isinstance(name, str) or not name or not isinstance(options, Mapping):
+            raise ConfigError(f"a budget is set by a name and its options, not by {name!r} and {options!r}")
         database, queries = self.store.asked()
         queries.set_budget(database, name, encode(dict(options)).decode())
 
@@ -292,8 +293,15 @@ def _check_group(by: object) -> None:
     raise ConfigError(f"`by` is one of {', '.join(GROUPS)} or `tag:<name>`, not {by!r}{nearest(str(by), GROUPS)}")
 
 
-def _pairs(tags: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
-    return tuple((tags or {}).items())
+def _wanted(
+    task: str | None, model: str | None, tags: Mapping[str, str] | None
+) -> tuple[str | None, str | None, tuple[tuple[str, str], ...]]:
+    for name, value in (("task", task), ("model", model)):
+        if value is not None and not isinstance(value, str):
+            raise ConfigError(f"`{name}` is a text, not {value!r}")
+    if tags is not None and not isinstance(tags, Mapping):
+        raise ConfigError(f"`tags` are names and values, not {tags!r}")
+    return task, model, tuple((str(name), str(value)) for name, value in (tags or {}).items())
 
 
 def _summary(whole: Figures, groups: dict[str, Figures], **facts: Any) -> Summary:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from tidegate.accounting.entries import Entry, storable
@@ -42,6 +42,7 @@ class Purse:
         return f"{self.since_us}-{self.until_us} {self.owner}"
 
 
+@lru_cache(1_000)  # asked several times for each entry, nearly always for the same labels
 def owner(kind: Kind, value: str = "", tag: str = "") -> str:
     """The name for calls that belong to `kind` and `value`; long or ambiguous labels are named by a digest."""
     tag, value = storable(tag), storable(value)

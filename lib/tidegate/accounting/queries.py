@@ -33,7 +33,7 @@ class Filter(NamedTuple):
             parts.append(table.c.task == storable(self.task))
         if self.model is not None:
             parts.append(table.c.model == storable(self.model))
-        parts += [tag_value(table.c.tags, name, dialect) == storable(value) for name, value in self.tags]
+        parts += [tag_value(table.c.tags, storable(name), dialect) == storable(value) for name, value in self.tags]
         return and_(*parts)
 
 

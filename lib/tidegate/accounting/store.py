@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidegate.accounting.bookkeeper import BATCH, Bookkeeper
+from tidegate.accounting.bookkeeper import BATCH, Bookkeeper, tell_user
 from tidegate.accounting.journal import Journal, left_behind
 from tidegate.accounting.sqlite_file import budgets_in
 from tidegate.accounting.turns import alone_in
 from tidegate.clock import Clock
-from tidegate.errors import LedgerUnusable, LedgerWarning
+from tidegate.errors import LedgerUnusable
 from tidegate.forking import no_fork, reset_in_child
 
 if TYPE_CHECKING:
@@ -40,6 +39,15 @@ def data_folder() -> Path:
     return user_data_path("tidegate", appauthor=False)
 
 
+def _anchored(url: str) -> str:
+    """The address of a file from its root: the ledger stays where it is when the program changes its folder."""
+    scheme, slashes, rest = url.partition(":///")
+    path, mark, options = rest.partition("?")
+    if not scheme.startswith("sqlite") or not path or path.startswith((":", "file:")):
+        return url
+    return f"{scheme}{slashes}{Path(path).absolute()}{mark}{options}"
+
+
 class Store:
     """Shared by threads; safe after `os.fork()`."""
 
@@ -49,7 +57,7 @@ class Store:
             raise LedgerUnusable(
                 "a ledger's address looks like `sqlite:///usage.db` or `postgresql+psycopg://user@host/name`"
             )
-        self.url = url
+        self.url = _anchored(url)
         self._sync = sync
         self._clock = clock
         self._open: tuple[Database, Rows] | None = None
@@ -124,8 +132,7 @@ class Store:
                 for start in range(0, len(entries), BATCH):
                     rows.write(entries[start : start + BATCH], ())
                 if torn > 1:  # the last one may be of the moment in which the process died: it was not acknowledged
-                    problem = f"the ledger: {torn} lines of {path} are torn, and left out"
-                    warnings.warn(problem, LedgerWarning, stacklevel=2)
+                    tell_user(f"the ledger: {torn} lines of {path} are torn, and left out")
                 with contextlib.suppress(OSError):  # then its entries come again, which changes nothing
                     path.unlink()
         return alone

@@ -44,7 +44,7 @@ lint: $(READY_DEV) ## what can be said without running it: ruff and mypy
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 
-bench: $(READY_DEV) ## what calls, quotas, outages and limits cost, and how many calls are served at once: the short form
+bench: $(READY_DEV) ## what calls, quotas, outages, limits and ledgers cost, and how many calls are served at once: the short form
 	$(BIN)/python bench/overhead.py --short
 	$(BIN)/python bench/concurrency.py --short
 	$(BIN)/python bench/pace.py --quick
@@ -52,6 +52,8 @@ bench: $(READY_DEV) ## what calls, quotas, outages and limits cost, and how many
 	$(BIN)/python bench/admission.py --quick
 	$(BIN)/python bench/hedge.py --short
 	$(BIN)/python bench/tokens.py --quick
+	$(BIN)/python bench/ledger.py --quick
+	$(BIN)/python bench/budget.py --quick
 
 clean: ## remove all that was built
 	rm -rf .venv .venv-* bench/.venv-* build dist lib/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,12 +1,13 @@
 """A loopback provider that is down from one moment to another, and keeps a log of who asked when.
 
-Run as `python -m support.outage_server`; prints its port, and ends when its standard input does.
+Run as `python -m support.outage_server [--latency SECONDS]`; prints its port, and ends when its standard input does.
 `GET /outage/FROM/UNTIL` (seconds of the monotonic clock, which all processes share) says when it answers 503 to
 everything; `GET /log` gives `[moment, first word of the question, status]` of every request.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
@@ -17,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from support import answers
 
 LATENCY = 0.05
-"""Seconds that an answer takes; a failure takes none."""
+"""Seconds that an answer takes unless something else is asked for; a failure takes none."""
 
 _FAILURE = {"error": {"message": "The server is overloaded or not ready yet.", "type": "server_error", "code": None}}
 
@@ -28,8 +29,9 @@ class _Provider(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self) -> None:
+    def __init__(self, latency: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self._latency = latency
         self.down = (math.inf, math.inf)
         self.log: list[tuple[float, str, int]] = []
 
@@ -40,7 +42,7 @@ class _Provider(ThreadingHTTPServer):
         self.log.append((now, question.split(maxsplit=1)[0], status))
         if status != 200:
             return status, json.dumps(_FAILURE).encode()
-        time.sleep(LATENCY)
+        time.sleep(self._latency)
         return status, answers.completion()
 
     def handle_error(self, *_: object) -> None:
@@ -77,7 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     """Serve until standard input ends."""
-    with _Provider() as server:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--latency", type=float, default=LATENCY)
+    with _Provider(parser.parse_args().latency) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         sys.stdout.write(f"{server.server_address[1]}\n")
         sys.stdout.flush()

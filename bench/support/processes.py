@@ -104,6 +104,14 @@ def worker(name: str, home: Path) -> Iterator[Worker]:
         yield Worker(process)
 
 
+@contextlib.contextmanager
+def payer(client: str, home: Path, *arguments: str) -> Iterator[Worker]:
+    """`support.paying` with `arguments`, in a client's environment."""
+    command = [python_of(client), "-m", "support.paying", *arguments]
+    with _piped(command, environment(client, home)) as process:
+        yield Worker(process)
+
+
 def versions_of(clients: Iterable[str], home: Path) -> dict[str, dict[str, str]]:
     """The versions of each client, as its own interpreter says them; a client that comes twice is asked once."""
     found = {}
@@ -162,15 +170,21 @@ def drained(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]
 
 
 @contextlib.contextmanager
-def outage_server(home: Path) -> Iterator[str]:
-    """`support.outage_server`; yields its URL."""
-    with _piped([python_of("tidegate"), "-m", "support.outage_server"], environment("tidegate", home)) as process:
+def outage_server(home: Path, *arguments: str) -> Iterator[str]:
+    """`support.outage_server` with `arguments`; yields its URL."""
+    command = [python_of("tidegate"), "-m", "support.outage_server", *arguments]
+    with _piped(command, environment("tidegate", home)) as process:
         yield f"http://127.0.0.1:{int(_line(process))}"
 
 
 def through_an_outage(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:
     """What came of `support.outage_callers` with `arguments`. What the client writes on standard error is not shown."""
     return _quietly(client, home, ["-m", "support.outage_callers", *arguments])
+
+
+def raced(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """What came of `support.budgeting` with `arguments`. What the client writes on standard error is not shown."""
+    return _quietly(client, home, ["-m", "support.budgeting", *arguments])
 
 
 def _quietly(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,12 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parents[1]
 _LIB = BENCH.parent / "lib"
 _VENVS = BENCH / ".venv-peers"
-_PINS = {"sdk": BENCH / "peers.txt", "litellm": BENCH / "peers-litellm.txt", "quicktok": BENCH / "peers-tokens.txt"}
+_PINS = {
+    "sdk": BENCH / "peers.txt",
+    "litellm": BENCH / "peers-litellm.txt",
+    "pydantic-ai": BENCH / "peers-pydantic-ai.txt",
+    "quicktok": BENCH / "peers-tokens.txt",
+}
 
 
 def python_of(client: str) -> str:

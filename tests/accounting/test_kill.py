@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 
 from support.postgres import PostgresServer
-from support.victims import check, executioner, kill
+from support.victims import LONGEST_LIFE, check, executioner, kill
 
 
 def survive(url: str, folder: Path, *, rounds: int, durability: str = "call") -> None:
-    """Have so many victims killed, and more where the machine is too busy for them to acknowledge some entries each."""
-    seed, done, acknowledged = secrets.randbelow(10**9), 0, folder / "acknowledged"
+    """Have so many victims killed; longer-lived ones where the machine is too busy for them to acknowledge some."""
+    seed, done, acknowledged, life = secrets.randbelow(10**9), 0, folder / "acknowledged", LONGEST_LIFE
     print(f"seed {seed}")  # noqa: T201 (pytest shows it for a test that fails)
     with executioner() as process:
         while done < rounds or not acknowledged.exists() or acknowledged.stat().st_size < 100 * rounds:
             assert done < 20 * rounds, "nothing is ever acknowledged"
-            kill(process, url, acknowledged, seed=seed + done, rounds=rounds, durability=durability)
+            kill(process, url, acknowledged, seed=seed + done, rounds=rounds, durability=durability, life=life)
             done += rounds
+            life *= 1.5
     check(url, acknowledged, rounds=done)
 
 

@@ -102,6 +102,26 @@ def test_a_ledger_of_revision_1_keeps_its_rows_and_has_their_sums(old_url: str) 
     check_sums(old_url)
 
 
+def test_a_ledger_of_revision_2_has_its_sums_made_anew(old_url: str) -> None:
+    """It had one table of sums in place of the two of today; what was in it is not looked at."""
+    with Ledger(old_url, tz="UTC") as ledger:
+        before = ledger.summary(days=10**6, by="model")
+    with contextlib.closing(Database(old_url)) as database, database.writing() as connection:
+        for command in (
+            "DROP TABLE tidegate_totals",
+            "DROP TABLE tidegate_labelled",
+            "CREATE TABLE tidegate_sums (key VARCHAR NOT NULL PRIMARY KEY, quarter BIGINT NOT NULL)",
+            "UPDATE tidegate_version SET version_num = '2'",
+        ):
+            connection.execute(text(command))
+    with Ledger(old_url, tz="UTC") as ledger:
+        assert ledger.summary(days=10**6, by="model").groups == before.groups
+    assert version_of(old_url) == migrations.NEWEST
+    with contextlib.closing(Database(old_url)) as database, database.reading() as connection:
+        assert "tidegate_sums" not in inspect(connection).get_table_names()
+    check_sums(old_url)
+
+
 def test_more_rows_than_a_page_are_added_up_once(old_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(migrations, "PAGE", 7)
     Database(old_url).close()

@@ -142,7 +142,7 @@ def test_a_summary_of_many_rows_reads_sums_and_not_rows(tmp_path: Path) -> None:
         rows = ledger.store._opened()[1]
         rows.write([Entry(call_id=str(n), at=NOW * 10**6 + n, provider="p", model="m") for n in range(1_000)], ())
         with ledger.store.database().reading() as connection:
-            assert connection.exec_driver_sql("SELECT count(*) FROM tidegate_sums").scalar() == 1
+            assert connection.exec_driver_sql("SELECT count(*) FROM tidegate_totals").scalar() == 1
         assert ledger.summary().count == 1_000
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -12,22 +13,22 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
-from sqlalchemy import select
+from sqlalchemy import RowMapping, select
 
 from tidegate.accounting import journal
 from tidegate.accounting.database import Database
 from tidegate.accounting.entries import Entry
 from tidegate.accounting.ledger import Durability, Ledger
-from tidegate.accounting.schema import ATTEMPTS, SUMS
+from tidegate.accounting.schema import ATTEMPTS, LABELLED, TOTALS
 from tidegate.accounting.sums import FIGURES, QUARTER
 
 THREADS = 3
-_LONGEST_LIFE = 0.12
-"""Seconds: opening the ledger takes a fifth of it, so that is interrupted as well."""
+LONGEST_LIFE = 0.12
+"""Seconds: on an idle machine opening the ledger takes a fifth of it, so that is interrupted as well."""
 
 
 @contextlib.contextmanager
@@ -48,12 +49,19 @@ def executioner() -> Iterator[subprocess.Popen[str]]:
 
 
 def kill(
-    process: subprocess.Popen[str], url: str, acknowledged: Path, *, seed: int, rounds: int, durability: str = "call"
+    process: subprocess.Popen[str],
+    url: str,
+    acknowledged: Path,
+    *,
+    seed: int,
+    rounds: int,
+    durability: str = "call",
+    life: float = LONGEST_LIFE,
 ) -> None:
     """Have so many victims write the ledger, one after the other, each of them killed at some moment."""
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(f"{url} {acknowledged} {seed} {rounds} {durability}\n")
+    process.stdin.write(f"{url} {acknowledged} {seed} {rounds} {durability} {life}\n")
     process.stdin.flush()
     assert process.stdout.readline() == "done\n"
 
@@ -62,13 +70,13 @@ def main() -> None:
     """The executioner: an order a line."""
     journal.SEGMENT = 20_000  # so that files are full now and then
     for line in sys.stdin:
-        url, acknowledged, seed, rounds, durability = line.split()
+        url, acknowledged, seed, rounds, durability, life = line.split()
         for number in range(int(rounds)):
             chance = random.Random(f"{seed}-{number}")  # noqa: S311 (any moment does)
             victim = os.fork()
             if not victim:
                 _write(url, acknowledged, f"{seed}-{number}", cast(Literal["call", "disk"], durability))
-            time.sleep(chance.random() * _LONGEST_LIFE)
+            time.sleep(chance.random() * float(life))
             os.kill(victim, signal.SIGKILL)
             assert os.waitpid(victim, 0)[1] == signal.SIGKILL, "it ended by itself"
         print("done", flush=True)  # noqa: T201 (its output is what the test reads)
@@ -140,17 +148,31 @@ def calls(url: str) -> list[str]:
 
 def check_sums(url: str) -> None:
     """The sums are what the rows add up to, whoever wrote them."""
-    expected: dict[tuple[object, ...], Counter[str]] = {}
     with contextlib.closing(Database(url)) as database, database.reading() as connection:
-        for row in connection.execute(select(ATTEMPTS)).mappings():
-            quarter = row["at"] // QUARTER * QUARTER
-            label = (quarter, row["provider"], row["model"], row["task"], row["tags"])
-            added = {"count": 1, "failed": row["outcome"] != "ok", "unpriced": row["cost_nano"] is None}
-            figures = {name: row[name] or 0 for name in FIGURES if name not in added}
-            expected.setdefault(label, Counter()).update(figures | added)
-        sums = connection.execute(select(SUMS)).mappings().all()
-    kept = {tuple(row[name] for name in ("quarter", "provider", "model", "task", "tags")): row for row in sums}
+        rows = connection.execute(select(ATTEMPTS)).mappings().all()
+        totals = connection.execute(select(TOTALS)).mappings().all()
+        labelled = connection.execute(select(LABELLED)).mappings().all()
+    _check(totals, ("provider", "model"), rows, lambda row: [(row["provider"], row["model"])])
+    _check(labelled, ("label", "value"), rows, _labels)
+
+
+def _labels(row: RowMapping) -> list[tuple[str, str]]:
+    tags = json.loads(row["tags"] or "{}")
+    return [("task", row["task"])] * (row["task"] is not None) + [(f"tag:{name}", tags[name]) for name in tags]
+
+
+def _check(
+    sums: Sequence[RowMapping],
+    columns: tuple[str, str],
+    rows: Sequence[RowMapping],
+    labels: Callable[[RowMapping], list[tuple[str, str]]],
+) -> None:
+    expected: dict[tuple[object, ...], Counter[str]] = {}
+    for row in rows:
+        counts = {"count": 1, "failed": row["outcome"] != "ok", "unpriced": row["cost_nano"] is None}
+        figures = {name: int(counts[name] if name in counts else row[name] or 0) for name in FIGURES}
+        for label in labels(row):
+            expected.setdefault((row["at"] // QUARTER * QUARTER, *label), Counter()).update(figures)
+    kept = {(row["quarter"], row[columns[0]], row[columns[1]]): {name: row[name] for name in FIGURES} for row in sums}
     assert len(kept) == len(sums)
-    assert {label: {name: row[name] for name in FIGURES} for label, row in kept.items()} == {
-        label: {name: figures[name] for name in FIGURES} for label, figures in expected.items()
-    }
+    assert kept == {label: {name: figures[name] for name in FIGURES} for label, figures in expected.items()}

@@ -159,10 +159,9 @@ class Ledger:
         _check_group(by)
         span = self.calendar.last_days(days, self._now())
         database, queries = self.store.asked()
-        everything = queries.Filter()
-        groups = {} if by is None else queries.grouped(database, span, by, self._day_of, everything)
+        groups = {} if by is None else queries.grouped(database, span, by, self._day_of)
         # Not asked for a second time: meanwhile another process may have added to it.
-        whole = queries.total(database, span, everything) if by is None else added_up(groups.values())
+        whole = queries.total(database, span, queries.Filter()) if by is None else added_up(groups.values())
         return _summary(whole, groups, days=days, since=self.calendar.local(span.since_us), by=by)
 
     def today(self) -> Summary:

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection
 
-from tidegate.accounting.schema import ALERTS, ATTEMPTS, BUDGETS, HOLDERS, PURSES, RESERVATIONS, SUMS, VERSION, metadata
+from tidegate.accounting.schema import (
+    ALERTS,
+    ATTEMPTS,
+    BUDGETS,
+    HOLDERS,
+    LABELLED,
+    PURSES,
+    RESERVATIONS,
+    TOTALS,
+    VERSION,
+    metadata,
+)
 from tidegate.accounting.sums import add_to_sums
 
 if TYPE_CHECKING:
@@ -19,9 +30,17 @@ PAGE = 5_000
 
 
 def _add_budgets(operations: Operations) -> None:
-    """Revision 1 kept attempts alone: sums of them, and budgets."""
+    """Revision 1 kept attempts alone; revision 2 had sums as well, by all labels at once, which were too many."""
     connection = operations.get_bind()
-    for table in (SUMS, PURSES, RESERVATIONS, HOLDERS, ALERTS, BUDGETS):
+    for table in (PURSES, RESERVATIONS, HOLDERS, ALERTS, BUDGETS):
+        table.create(connection)
+
+
+def _add_sums(operations: Operations) -> None:
+    """What adds the attempts up, in place of what revision 2 had for it."""
+    connection = operations.get_bind()
+    connection.exec_driver_sql("DROP TABLE IF EXISTS tidegate_sums")
+    for table in (TOTALS, LABELLED):
         table.create(connection)
     last = 0
     while rows := connection.execute(
@@ -31,7 +50,7 @@ def _add_budgets(operations: Operations) -> None:
         last = rows[-1].id
 
 
-_STEPS: dict[str, Callable[[Operations], None]] = {"2": _add_budgets}
+_STEPS: dict[str, Callable[[Operations], None]] = {"2": _add_budgets, "3": _add_sums}
 """What makes each revision of the one before it. A step is never changed once it was released."""
 
 REVISIONS = ("1", *_STEPS)

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, delete, func, select, true
+from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, delete, func, select, true
 
 from tidegate.accounting.database import Database
 from tidegate.accounting.entries import storable
 from tidegate.accounting.periods import Span
-from tidegate.accounting.reports import NO_LABEL, Figures
-from tidegate.accounting.schema import ATTEMPTS, BUDGETS, PURSES, RESERVATIONS, SUMS
-from tidegate.accounting.sums import FIGURES, tag_value, upsert_into
+from tidegate.accounting.reports import NO_LABEL, Figures, added_up, without
+from tidegate.accounting.schema import ATTEMPTS, BUDGETS, LABELLED, PURSES, RESERVATIONS, TOTALS
+from tidegate.accounting.sums import FIGURES, TASK, counted, tag_label, tag_value, upsert_into
 
 PAGE = 1_000
 """Rows that are read at a time: no transaction stays open while a program works on them."""
@@ -26,53 +26,80 @@ class Filter(NamedTuple):
     model: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
 
-    def condition(self, table: Any, dialect: str) -> ColumnElement[bool]:  # noqa: ANN401 (a table's columns)
-        """As a condition on the columns of `ATTEMPTS` or `SUMS`."""
+    def label(self) -> tuple[str, str] | None:
+        """The one label that is meant, if it is one."""
+        labels = [] if self.task is None else [(TASK, self.task)]
+        labels += [(tag_label(name), value) for name, value in self.tags]
+        return labels[0] if len(labels) == 1 and self.model is None else None
+
+    def condition(self, dialect: str) -> ColumnElement[bool]:
+        """As a condition on the columns of `ATTEMPTS`."""
         parts: list[ColumnElement[bool]] = [true()]
         if self.task is not None:
-            parts.append(table.c.task == storable(self.task))
+            parts.append(ATTEMPTS.c.task == storable(self.task))
         if self.model is not None:
-            parts.append(table.c.model == storable(self.model))
-        parts += [tag_value(table.c.tags, storable(name), dialect) == storable(value) for name, value in self.tags]
+            parts.append(ATTEMPTS.c.model == storable(self.model))
+        parts += [tag_value(ATTEMPTS.c.tags, storable(name), dialect) == storable(value) for name, value in self.tags]
         return and_(*parts)
 
 
 def total(database: Database, span: Span, wanted: Filter) -> Figures:
     """All attempts of the span, added up."""
     with database.reading() as connection:
-        found = connection.execute(_sums(connection, span, wanted)).mappings().one()
+        found = connection.execute(_total(span, wanted, connection.dialect.name)).mappings().one()
     return _figures([found])
 
 
-def grouped(
-    database: Database, span: Span, by: str, label_of_quarter: Callable[[int], str], wanted: Filter
-) -> dict[str, Figures]:
-    """The same in groups: `by` is `day`, `provider`, `model`, `task`, or `tag:` and a name."""
+def _total(span: Span, wanted: Filter, dialect: str) -> Select[Any]:
+    label = wanted.label()
+    if label is not None:
+        mine = and_(LABELLED.c.label == label[0], LABELLED.c.value == storable(label[1]))
+        return select(*_added(LABELLED)).where(_inside(LABELLED, span), mine)
+    if wanted.task is None and not wanted.tags:
+        mine = true() if wanted.model is None else TOTALS.c.model == storable(wanted.model)
+        return select(*_added(TOTALS)).where(_inside(TOTALS, span), mine)
+    columns: list[ColumnElement[Any]] = [
+        func.coalesce(func.sum(value), 0).label(name) for name, value in counted(ATTEMPTS).items()
+    ]
+    inside = and_(ATTEMPTS.c.at >= span.since_us, ATTEMPTS.c.at < span.until_us)
+    return select(*columns).where(inside, wanted.condition(dialect))
+
+
+def grouped(database: Database, span: Span, by: str, label_of_quarter: Callable[[int], str]) -> dict[str, Figures]:
+    """All attempts of the span in groups: `by` is `day`, `provider`, `model`, `task`, or `tag:` and a name."""
+    if by == TASK or by.startswith("tag:"):
+        return _labelled(database, span, TASK if by == TASK else tag_label(by.removeprefix("tag:")))
+    column: ColumnElement[Any] = TOTALS.c["quarter" if by == "day" else by]
     with database.reading() as connection:
-        label = _label(connection, by)
-        rows = connection.execute(_sums(connection, span, wanted, label).group_by(label)).mappings().all()
+        rows = connection.execute(_groups(TOTALS, span, column)).mappings().all()
     groups: dict[str, list[RowMapping]] = defaultdict(list)
     for row in rows:
-        text = row["label"]
-        groups[label_of_quarter(text) if by == "day" else NO_LABEL if text is None else str(text)].append(row)
+        groups[label_of_quarter(row["of"]) if by == "day" else str(row["of"])].append(row)
     return {name: _figures(parts) for name, parts in groups.items()}
 
 
-def _label(connection: Connection, by: str) -> ColumnElement[Any]:
-    if by == "day":
-        return SUMS.c.quarter
-    if by.startswith("tag:"):
-        return tag_value(SUMS.c.tags, storable(by.removeprefix("tag:")), connection.dialect.name)
-    column: ColumnElement[Any] = SUMS.c[by]
-    return column
+def _labelled(database: Database, span: Span, label: str) -> dict[str, Figures]:
+    """In groups by one label; what does not have it is what is left of the whole."""
+    query = _groups(LABELLED, span, LABELLED.c.value).where(LABELLED.c.label == label)
+    with database.reading() as connection:
+        groups = {str(row["of"]): _figures([row]) for row in connection.execute(query).mappings()}
+        whole = connection.execute(_total(span, Filter(), "")).mappings().one()
+    rest = without(_figures([whole]), added_up(groups.values()))
+    if rest.count:
+        groups[NO_LABEL] = added_up([rest, *(groups[name] for name in groups if name == NO_LABEL)])
+    return groups
 
 
-def _sums(connection: Connection, span: Span, wanted: Filter, label: ColumnElement[Any] | None = None) -> Select[Any]:
-    columns: list[ColumnElement[Any]] = [func.coalesce(func.sum(SUMS.c[name]), 0).label(name) for name in FIGURES]
-    if label is not None:
-        columns.append(label.label("label"))
-    inside = and_(SUMS.c.quarter >= span.since_us, SUMS.c.quarter < span.until_us)
-    return select(*columns).where(inside, wanted.condition(SUMS, connection.dialect.name))
+def _groups(table: Table, span: Span, column: ColumnElement[Any]) -> Select[Any]:
+    return select(*_added(table), column.label("of")).where(_inside(table, span)).group_by(column)
+
+
+def _added(table: Table) -> list[ColumnElement[Any]]:
+    return [func.coalesce(func.sum(table.c[name]), 0).label(name) for name in FIGURES]
+
+
+def _inside(table: Table, span: Span) -> ColumnElement[bool]:
+    return and_(table.c.quarter >= span.since_us, table.c.quarter < span.until_us)
 
 
 def _figures(rows: Sequence[RowMapping]) -> Figures:
@@ -88,7 +115,7 @@ def attempts(database: Database, span: Span, wanted: Filter) -> Iterator[RowMapp
             query = (
                 select(ATTEMPTS)
                 .where(ATTEMPTS.c.at >= after[0], following, ATTEMPTS.c.at < span.until_us)
-                .where(wanted.condition(ATTEMPTS, connection.dialect.name))
+                .where(wanted.condition(connection.dialect.name))
                 .order_by(ATTEMPTS.c.at, ATTEMPTS.c.id)
                 .limit(PAGE)
             )

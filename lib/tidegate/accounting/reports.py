@@ -100,6 +100,11 @@ def added_up(parts: Iterable[Figures]) -> Figures:
     return Figures(**{each.name: sum(getattr(part, each.name) for part in all_parts) for each in fields(Figures)})
 
 
+def without(whole: Figures, part: Figures) -> Figures:
+    """What is left of the whole."""
+    return Figures(**{each.name: getattr(whole, each.name) - getattr(part, each.name) for each in fields(Figures)})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary(Figures):
     """The attempts of some days added up, and in groups."""

@@ -40,30 +40,39 @@ ATTEMPTS = Table(
 )
 """One row an attempt."""
 
-SUMS = Table(
-    "tidegate_sums",
+
+def _figures() -> list[Column[int]]:
+    names = ("count", "failed", "estimated", "input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens",
+             "cost_nano", "unpriced", "duration_us")  # fmt: skip
+    return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+TOTALS = Table(
+    "tidegate_totals",
     metadata,
     Column("key", String, primary_key=True),
     Column("quarter", BigInteger, nullable=False),
     Column("provider", String, nullable=False),
     Column("model", String, nullable=False),
-    Column("task", String),
-    Column("tags", String, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("failed", BigInteger, nullable=False),
-    Column("estimated", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("reasoning_tokens", BigInteger, nullable=False),
-    Column("cost_nano", BigInteger, nullable=False),
-    Column("unpriced", BigInteger, nullable=False),
-    Column("duration_us", BigInteger, nullable=False),
-    Index("tidegate_sums_quarter", "quarter"),
+    *_figures(),
+    Index("tidegate_totals_quarter", "quarter"),
 )
-"""The attempts added up, by the quarter of an hour in which they began (no time zone in use divides one), provider,
-model, task and tags. They are added to in the transaction that adds the attempts. `key` is a digest of these: a text of
-any length would not fit PostgreSQL's index."""
+"""The attempts added up, by the quarter of an hour in which they began (no time zone in use divides one), provider and
+model. They are added to in the transaction that adds the attempts. `key` is a digest of these: a text of any length
+would not fit PostgreSQL's index."""
+
+LABELLED = Table(
+    "tidegate_labelled",
+    metadata,
+    Column("key", String, primary_key=True),
+    Column("quarter", BigInteger, nullable=False),
+    Column("label", String, nullable=False),
+    Column("value", String, nullable=False),
+    *_figures(),
+    Index("tidegate_labelled_quarter", "quarter"),
+)
+"""The same by each label alone: `task`, and `tag:` with a tag's name. An attempt counts once for each that it has: by
+all of them together there would be about as many sums as attempts."""
 
 PURSES = Table(
     "tidegate_purses",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, select, true
+from sqlalchemy import Connection, Select, func, select
 
 from tidegate.accounting.entries import storable
 from tidegate.accounting.purses import Purse
-from tidegate.accounting.schema import ATTEMPTS, SUMS
-from tidegate.accounting.sums import tag_value
+from tidegate.accounting.schema import ATTEMPTS, LABELLED, TOTALS
+from tidegate.accounting.sums import TASK, tag_label
 
 
 def spent_before(connection: Connection, purse: Purse) -> int:
@@ -16,17 +16,13 @@ def spent_before(connection: Connection, purse: Purse) -> int:
         column = ATTEMPTS.c.run if purse.kind == "run" else ATTEMPTS.c.call_id
         rows = ATTEMPTS.c.at.between(purse.since_us, purse.until_us - 1)
         return _total(connection, select(func.sum(ATTEMPTS.c.cost_nano)).where(column == storable(purse.value), rows))
-    span = and_(SUMS.c.quarter >= purse.since_us, SUMS.c.quarter < purse.until_us)
-    return _total(connection, select(func.sum(SUMS.c.cost_nano)).where(span, _belongs(purse, connection.dialect.name)))
+    label = {"task": TASK, "tag": tag_label(purse.tag)}.get(purse.kind)
+    sums = TOTALS if label is None else LABELLED
+    span = [sums.c.quarter >= purse.since_us, sums.c.quarter < purse.until_us]
+    if label is not None:
+        span += [sums.c.label == label, sums.c.value == storable(purse.value)]
+    return _total(connection, select(func.sum(sums.c.cost_nano)).where(*span))
 
 
 def _total(connection: Connection, query: Select[tuple[int]]) -> int:
     return int(connection.scalar(query) or 0)
-
-
-def _belongs(purse: Purse, dialect: str) -> ColumnElement[bool]:
-    if purse.kind == "task":
-        return SUMS.c.task == storable(purse.value)
-    if purse.kind == "tag":
-        return tag_value(SUMS.c.tags, storable(purse.tag), dialect) == storable(purse.value)
-    return true()

@@ -192,6 +192,9 @@ class Database:
         self._engine.dispose()
 
 
+_BACKENDS = ("sqlite", "postgresql")
+
+
 def checked_url(url: object) -> URL:
     """The address of a ledger. Raises `LedgerUnusable` for what is none; a password is not repeated."""
     if not isinstance(url, str) or "://" not in url:
@@ -200,7 +203,8 @@ def checked_url(url: object) -> URL:
         parsed = make_url(url)
         if parsed.drivername == "postgresql":  # SQLAlchemy's own choice is an older driver
             parsed = parsed.set(drivername="postgresql+psycopg")
-        parsed.get_dialect().import_dbapi()
+        if parsed.get_backend_name() in _BACKENDS:  # what others would need is nobody's concern
+            parsed.get_dialect().import_dbapi()
     except ModuleNotFoundError:
         problem = "its driver is not installed: `pip install 'tidegate[postgres]'`"
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
@@ -227,8 +231,8 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
 
 
 def _unsuitable(url: URL) -> str | None:
-    if url.get_backend_name() not in ("sqlite", "postgresql"):
-        return f"it is kept in {_SPOKEN}"
+    if url.get_backend_name() not in _BACKENDS:
+        return f"a ledger is an address like {_SPOKEN}"
     if url.get_backend_name() == "sqlite" and (url.database or ":").startswith((":", "file:")):
         return "it needs a file, as in `sqlite:///usage.db` or `sqlite:////var/lib/usage.db`"
     return None

@@ -18,6 +18,7 @@ from tidegate.accounting.exporting import Format, write_rows
 from tidegate.accounting.money import dollars_of, nano_of
 from tidegate.accounting.periods import ALWAYS, Calendar, Span
 from tidegate.accounting.prices import Price, PriceBook
+from tidegate.accounting.purses import Purse
 from tidegate.accounting.reports import Figures, LedgerRow, Summary, added_up
 from tidegate.accounting.store import Store, default_url
 from tidegate.chat.usage import Usage
@@ -212,6 +213,11 @@ class Ledger:
         _check_days(days)
         return self.calendar.last_days(days, self._now())
 
+    @property
+    def now(self) -> dt.datetime:
+        """This moment, in the ledger's time zone."""
+        return self.calendar.local(self._now())
+
     def _now(self) -> int:
         return int(self._clock.time() * 1_000_000)
 
@@ -231,6 +237,18 @@ class Ledger:
         return LedgerRow(**values)
 
     # Budgets
+
+    def standing(self, purse: Purse) -> tuple[Decimal, Decimal]:
+        """US dollars that are spent, and that are reserved by calls under way, of a budget's purse."""
+        database, queries = self.store.asked()
+        spent, reserved = queries.standing(database, purse)
+        return dollars_of(spent), dollars_of(reserved)
+
+    def spent_by(self, label: str, span: Span) -> dict[str, Figures]:
+        """What was used in a span for each task (`task`), or each value of a tag (`tag:<name>`), the dearest first."""
+        database, queries = self.store.asked()
+        groups: dict[str, Figures] = queries.grouped(database, span, label, self._day_of)
+        return dict(sorted(groups.items(), key=lambda item: (-item[1].cost_nano, item[0])))
 
     def set_budget(self, name: str, options: Mapping[str, Any]) -> None:
         """Have every client that uses this ledger keep to a budget; one of that name is replaced."""

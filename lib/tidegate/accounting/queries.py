@@ -11,8 +11,10 @@ from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, delete, f
 from tidegate.accounting.database import Database
 from tidegate.accounting.entries import storable
 from tidegate.accounting.periods import Span
+from tidegate.accounting.purses import Purse
 from tidegate.accounting.reports import NO_LABEL, Figures, added_up, without
 from tidegate.accounting.schema import ATTEMPTS, BUDGETS, LABELLED, PURSES, RESERVATIONS, TOTALS
+from tidegate.accounting.seeding import spent_before
 from tidegate.accounting.sums import FIGURES, TASK, counted, tag_label, tag_value, upsert_into
 
 PAGE = 1_000
@@ -131,6 +133,14 @@ def purses(database: Database, span: Span, kind: str = "") -> list[RowMapping]:
     mine = and_(PURSES.c.since_us == span.since_us, PURSES.c.until_us == span.until_us, PURSES.c.owner.startswith(kind))
     with database.reading() as connection:
         return list(connection.execute(select(PURSES).where(mine).order_by(PURSES.c.owner)).mappings())
+
+
+def standing(database: Database, purse: Purse) -> tuple[int, int]:
+    """What is spent and what is reserved of a purse, in nano-dollars, also of one that nobody has drawn on yet."""
+    with database.reading() as connection:
+        query = select(PURSES.c.spent_nano, PURSES.c.reserved_nano).where(PURSES.c.scope == purse.scope)
+        found = connection.execute(query).one_or_none()
+        return (spent_before(connection, purse), 0) if found is None else (found[0], found[1])
 
 
 def reserved(database: Database) -> int:

@@ -137,6 +137,11 @@ class Store:
                     path.unlink()
         return alone
 
+    @property
+    def is_there(self) -> bool:
+        """Whether there is anything to read: asking this makes no file. A server is taken to be there."""
+        return self.file is None or self.file.exists() or self._pending.exists()
+
     # Reading and reserving
 
     def asked(self) -> tuple[Database, Any]:

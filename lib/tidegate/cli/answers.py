@@ -15,7 +15,7 @@ from tidegate.chat.reply import Completion, Stream
 from tidegate.chat.timeline import Timeline
 from tidegate.chat.usage import Usage
 from tidegate.cli.remarks import explained, remark, whisper
-from tidegate.cli.wrapping import Paper
+from tidegate.cli.wrapping import Paper, write_line
 from tidegate.errors import CallError
 from tidegate.pipeline.events import Event, RetryScheduled
 from tidegate.terminal import Cell, Column, columns, show_table
@@ -137,6 +137,9 @@ def explain(completion: Completion) -> None:
     show_table(heads, _phase_rows(completion.timeline, out), out)
     explain_attempts(completion.attempts)
     out.write(f"\n{used(completion.usage, completion.cost)}\n")
+    if completion.usage is not None and completion.cost is None:
+        name = f"{completion.provider}/{completion.model}"
+        write_line(f'Nobody knows the price of {name}: a `[prices."{name}"]` in tidegate.toml names it.', out)
     out.flush()
 
 

@@ -20,6 +20,8 @@ from tidegate.version import __version__
 COMMANDS = {
     "ask": "ask a model, and see the answer come",
     "chat": "talk with a model",
+    "usage": "what was used and what it cost",
+    "budget": "budgets that every program of a ledger keeps to",
     "models": "providers, their models, windows and prices",
     "doctor": "what is installed, set and reachable",
     "demo": "see it work, without a key: one answer live, then twenty at once",

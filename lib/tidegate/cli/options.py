@@ -8,8 +8,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from tidegate.cli.remarks import whisper
+from tidegate.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tidegate.accounting.ledger import Ledger
     from tidegate.client import Client
     from tidegate.pipeline.events import Listener
 
@@ -27,7 +29,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "-m", "--model", metavar="NAME", help="provider/model; else TIDEGATE_MODEL, else by the key that is set"
     )
     parser.add_argument("--system", metavar="TEXT", help="instructions that stand before the conversation")
-    parser.add_argument("--max-tokens", type=_count, metavar="N", help="the longest answer, in tokens")
+    parser.add_argument("--max-tokens", type=count, metavar="N", help="the longest answer, in tokens")
     parser.add_argument("--temperature", type=float, metavar="T", help="0 (always the likeliest word) to 2")
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="for the whole answer and its retries (60)")
     parser.add_argument("--base-url", metavar="URL", help="another address of the provider's API")
@@ -37,6 +39,30 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     """What every command has."""
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     parser.add_argument("--debug", action="store_true", help="log what happens, and show tracebacks")
+
+
+def add_ledger_options(parser: argparse.ArgumentParser) -> None:
+    """Which ledger is meant, and whose days."""
+    parser.add_argument(
+        "--ledger", metavar="URL", help="the ledger: a file or a URL; else TIDEGATE_LEDGER, else the user's own"
+    )
+    parser.add_argument("--tz", metavar="NAME", help="whose days, such as Europe/Zurich (those of this machine)")
+
+
+def open_ledger(options: argparse.Namespace) -> Ledger:
+    """The ledger that the options mean. Nothing is made on the disk yet. Raises `ConfigError`, `LedgerUnusable`."""
+    from tidegate.accounting.ledger import Ledger  # noqa: PLC0415
+    from tidegate.settings import USERS_OWN, load_settings  # noqa: PLC0415
+
+    settings = load_settings({})
+    url = settings.ledger if options.ledger is None else _ledger_url(options.ledger)
+    if url is None:
+        raise ConfigError("no ledger is kept here (TIDEGATE_LEDGER=none): name one with --ledger")
+    return Ledger(None if url == USERS_OWN else url, tz=options.tz or settings.tz, lazily=True)
+
+
+def _ledger_url(text: str) -> str:
+    return text if "://" in text else f"sqlite:///{text}"
 
 
 def seconds(text: str) -> float:
@@ -55,7 +81,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number above zero."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number of at least 1, not `{text}`")
     return int(text)

@@ -47,6 +47,10 @@ _WORDS = {
     "`temperature`": "--temperature",
     "`timeout`": "--timeout",
     "`system`": "--system",
+    "`by` is one of": "--by is one of",
+    "`Budget(usd=…)`": "USD",
+    "`Budget(per=…)`": "--per",
+    "`Budget(each=…)`": "--each",
 }
 """Arguments of Python as options of the shell."""
 

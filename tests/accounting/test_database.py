@@ -111,10 +111,10 @@ def test_what_is_no_address_is_refused_with_an_example(url: object) -> None:
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("oracle+cx_oracle://user:secret@host/x", "driver is not installed"),
-        ("mysql+pymysql://user:secret@host/x", "driver is not installed"),
+        ("oracle+cx_oracle://user:secret@host/x", "a ledger is an address like"),
+        ("mysql+pymysql://user:secret@host/x", "a ledger is an address like"),
         ("postgresql+psycopg2://user:secret@host/x", "driver is not installed"),
-        ("nonsense://user:secret@host/x", "not understood"),
+        ("nonsense://user:secret@host/x", "a ledger is an address like"),
         ("postgresql://user:secret@host:port/x", "not understood"),
         ("://user:secret@host", "not understood"),
         ("sqlite://", "it needs a file"),

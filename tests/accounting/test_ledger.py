@@ -175,7 +175,7 @@ def test_a_group_that_is_misspelt_is_corrected(ledger: Ledger) -> None:
     ("options", "problem"),
     [
         ({"url": "usage.db"}, "a ledger's address looks like"),
-        ({"url": "mysql+pymysql://user:secret@host/x"}, "driver is not installed"),
+        ({"url": "mysql+pymysql://user:secret@host/x"}, "a ledger is an address like"),
         ({"tz": "Europe/Zuerich"}, "did you mean `Europe/Zurich`"),
         ({"durability": "never"}, "`durability` is"),
         ({"prices": {"m": Price(input="1", output="1")}}, "provider/model"),

@@ -54,6 +54,7 @@ bench: $(READY_DEV) ## what calls, quotas, outages, limits and ledgers cost, and
 	$(BIN)/python bench/tokens.py --quick
 	$(BIN)/python bench/ledger.py --quick
 	$(BIN)/python bench/budget.py --quick
+	$(BIN)/python bench/parsing.py --short
 
 clean: ## remove all that was built
 	rm -rf .venv .venv-* bench/.venv-* build dist lib/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -74,4 +74,4 @@ def test_example_runs(
     if toml:
         (tmp_path / "tidegate.toml").write_text(toml, encoding="utf-8")
     code = code.replace(REDIS, redis.url)
-    exec(compile(code, "example", "exec"), {"__name__": "__main__"})  # noqa: S102 (our own pages)
+    exec(compile(code, "example", "exec", dont_inherit=True), {"__name__": "__main__"})  # noqa: S102 (our own pages)

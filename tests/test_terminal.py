@@ -48,6 +48,13 @@ def test_a_table_that_is_far_too_wide_for_its_terminal_becomes_paragraphs(monkey
     ]
 
 
+def test_who_wants_no_colours_gets_no_bold_or_dim_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some who set `NO_COLOR` read a terminal's text with a program."""
+    assert "\x1b[" in table(Screen(), (Cell("x", "bold"), "1"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in table(Screen(), (Cell("x", "bold"), Cell("1", "dim")))
+
+
 def test_control_characters_are_shown_and_not_obeyed() -> None:
     assert harmless("a\x1b[2J\x07\x7f\x9b\tb\n") == "a␛[2J␇␡\ufffd\tb\n"
     assert "\x1b]" not in table(io.StringIO(), ("\x1b]0;x", "1"))

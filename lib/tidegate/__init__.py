@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
+    from tidegate import parsing as parsing
     from tidegate.accounting.estimates import Estimate as Estimate
     from tidegate.accounting.ledger import Ledger as Ledger
     from tidegate.accounting.prices import Price as Price
@@ -97,6 +98,9 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     )
     from tidegate.errors import (
         Overloaded as Overloaded,
+    )
+    from tidegate.errors import (
+        ParseError as ParseError,
     )
     from tidegate.errors import (
         PayloadTooLarge as PayloadTooLarge,
@@ -197,6 +201,7 @@ _HOMES = {
         "MalformedResponse",
         "ModelNotFound",
         "Overloaded",
+        "ParseError",
         "PayloadTooLarge",
         "PermissionDenied",
         "ProtocolError",
@@ -223,12 +228,16 @@ _HOMES = {
     "tidegate.version": ("__version__",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_ROOMS = ("parsing",)
+"""Folders that are public as they are."""
 
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605 (a test compares it with what type checkers see above)
+__all__ = sorted((*_HOME_OF, *_ROOMS))  # noqa: PLE0605 (a test compares it with what type checkers see above)
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 (any public name)
     """Import a public name when it is first used (PEP 562), so that `import tidegate` costs nothing."""
+    if name in _ROOMS:
+        return importlib.import_module(f"tidegate.{name}")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module `tidegate` has no attribute `{name}`")

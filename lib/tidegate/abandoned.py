@@ -1,4 +1,4 @@
-"""Closes what the program dropped without closing.
+"""Closes what the program dropped without closing, and what is still open when it ends.
 
 A destructor runs wherever the garbage collector happens to strike, possibly inside a critical section of the same
 thread, so it must take no lock. `SimpleQueue.put` is made for that; a daemon thread does the rest.
@@ -6,10 +6,14 @@ thread, so it must take no lock. `SimpleQueue.put` is made for that; a daemon th
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import queue
 import threading
+import weakref
 from typing import Protocol
+
+from tidegate.forking import reset_in_child
 
 
 class Closeable(Protocol):
@@ -30,6 +34,25 @@ def watch_for_dropped() -> None:
     if _thread is None or not _thread.is_alive():
         _thread = threading.Thread(target=_close_all, args=(_dropped,), name="tidegate-abandoned", daemon=True)
         _thread.start()
+
+
+_open: weakref.WeakSet[Closeable] = weakref.WeakSet()
+
+
+def close_at_exit(opened: Closeable) -> None:
+    """Close it when the program ends, if it still is there: what it cost is to be entered."""
+    _open.add(opened)
+
+
+# When this runs, all threads but daemons have ended: nobody reads any more.
+@atexit.register
+def _close_open() -> None:
+    for opened in list(_open):
+        with contextlib.suppress(Exception):  # the program is over, and nobody is left to tell
+            opened.close()
+
+
+reset_in_child(_open.clear)  # what was open in the parent is the parent's
 
 
 def close_later(dropped: Closeable) -> None:

@@ -73,6 +73,10 @@ class Corridor:
     def close(self) -> None:
         """Give back the connections, to providers and to stores, and write what is to be written."""
         self.transport.close()
+        self.close_books()
+
+    def close_books(self) -> None:
+        """All of it but the connections to providers, on which streams may still come."""
         if self.ledger is not None:
             self.ledger.flush_quietly()
         if self.alarm is not None:

@@ -9,16 +9,17 @@ import os
 import secrets
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, cast, overload
 
 from tidegate.accounting.estimates import Estimate, estimate_of
 from tidegate.accounting.ledger import Durability, Ledger
 from tidegate.accounting.prices import Price
 from tidegate.assembly import assemble
-from tidegate.chat.messages import Message, Prompt
+from tidegate.chat.messages import Message, Prompt, to_messages
 from tidegate.chat.reply import Completion, Reply, Stream
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.timeline import Phase, Trace
@@ -40,6 +41,10 @@ from tidegate.progress import progress_bar
 from tidegate.reporting.metrics import Metrics
 from tidegate.settings import ClientSettings, load_settings
 from tidegate.workers import Workers, cancel_at_exit
+
+if TYPE_CHECKING:
+    from tidegate.parsing.found import RepairLevel
+    from tidegate.structured import Parsed, ParsedStream
 
 
 class _Unset:
@@ -70,6 +75,19 @@ class CallOptions(TypedDict, total=False):
     cancel: CancelToken | None
     stall_detection: bool
     options: Mapping[str, Any] | None
+
+
+class ParseOptions(CallOptions, total=False):
+    """The keywords of `parse`; `schema` is made from `into`."""
+
+
+class StreamOptions(CallOptions, total=False):
+    """The keywords of `stream_parse`."""
+
+    recover: Recover
+
+
+T = TypeVar("T")
 
 
 class Client:
@@ -179,6 +197,7 @@ class Client:
         self._stopping = CancelToken()
         self._program_over = CancelToken()  # only for calls in the client's own threads: the program's may go on
         cancel_at_exit(self._program_over)
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._id_prefix = secrets.token_hex(6)
         self._numbers = itertools.count(1)  # its `next` is atomic
 
@@ -196,7 +215,7 @@ class Client:
         temperature: float | None = None,
         max_tokens: int | None = None,
         tools: Iterable[Tool | Mapping[str, Any]] | None = None,
-        schema: Any = None,  # noqa: ANN401 (a JSON schema or a pydantic model)
+        schema: Any = None,
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
         task: str | None = None,
@@ -227,7 +246,7 @@ class Client:
         temperature: float | None = None,
         max_tokens: int | None = None,
         tools: Iterable[Tool | Mapping[str, Any]] | None = None,
-        schema: Any = None,  # noqa: ANN401 (a JSON schema or a pydantic model)
+        schema: Any = None,
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
         task: str | None = None,
@@ -245,7 +264,110 @@ class Client:
         """
         fields = locals()
         del fields["self"], fields["prompt"]
-        return cast("Stream", self._run(*self._prepare(prompt, streamed=True, **fields)))
+        stream = cast("Stream", self._run(*self._prepare(prompt, streamed=True, **fields)))
+        self._streams.add(stream)
+        return stream
+
+    @overload
+    def parse(
+        self,
+        prompt: Prompt,
+        into: type[T],
+        *,
+        retries: int = 2,
+        repair: RepairLevel = "safe",
+        **options: Unpack[ParseOptions],
+    ) -> T: ...
+    @overload
+    def parse(
+        self,
+        prompt: Prompt,
+        into: Any,
+        *,
+        retries: int = 2,
+        repair: RepairLevel = "safe",
+        **options: Unpack[ParseOptions],
+    ) -> Any: ...
+    def parse(
+        self,
+        prompt: Prompt,
+        into: Any,
+        *,
+        retries: int = 2,
+        repair: RepairLevel = "safe",
+        **options: Unpack[ParseOptions],
+    ) -> Any:
+        """A value: an instance of the pydantic model `into`, of any type that pydantic validates, or JSON of a schema.
+
+        The provider is asked to keep to the schema where it can. An answer that is no such value is shown to the model
+        again with what is wrong, `retries` times at most, within one deadline (`timeout`) and the same budgets.
+        `repair` is how much may be read otherwise than it was written: see `tidegate.parsing.parse`. Other arguments as
+        for `complete`. Raises `ParseError`, whose `texts` are all the answers, `ConfigError`, or a `CallError`.
+        """
+        return self.parse_with_completion(prompt, into, retries=retries, repair=repair, **options).data
+
+    @overload
+    def parse_with_completion(
+        self,
+        prompt: Prompt,
+        into: type[T],
+        *,
+        retries: int = 2,
+        repair: RepairLevel = "safe",
+        **options: Unpack[ParseOptions],
+    ) -> Parsed[T]: ...
+    @overload
+    def parse_with_completion(
+        self,
+        prompt: Prompt,
+        into: Any,
+        *,
+        retries: int = 2,
+        repair: RepairLevel = "safe",
+        **options: Unpack[ParseOptions],
+    ) -> Parsed[Any]: ...
+    def parse_with_completion(
+        self,
+        prompt: Prompt,
+        into: Any,
+        *,
+        retries: int = 2,
+        repair: RepairLevel = "safe",
+        **options: Unpack[ParseOptions],
+    ) -> Parsed[Any]:
+        """As `parse`, with the answer that the value was read in: `.data`, `.completion`, `.result`, `.attempts`."""
+        from tidegate.structured import Asking  # noqa: PLC0415 (with all strategies)
+
+        fields: dict[str, Any] = dict(options)
+        _check_names(fields)
+        if "schema" in fields:
+            raise ConfigError("`parse` makes the schema from `into`; leave `schema=` out")
+        seconds, system = self._seconds(fields.pop("timeout", _UNSET)), fields.pop("system", None)
+        asking: Asking[Any] = Asking(self.complete, into, retries=retries, repair=repair, seconds=seconds)
+        return asking.ask(prompt, system, fields)
+
+    def stream_parse(
+        self, prompt: Prompt, into: Any, *, repair: RepairLevel = "safe", **options: Unpack[StreamOptions]
+    ) -> ParsedStream[Any]:
+        """Snapshots of a value while it is written: valid, typed, growing. Arguments as for `parse` and `stream`.
+
+        ::
+
+            with client.stream_parse("A pancake recipe, please", into=Recipe) as snapshots:
+                for recipe in snapshots:
+                    show(recipe)
+            print(snapshots.data)
+
+        There is one attempt. Raises `ParseError` at the end if the whole answer is no such value.
+        """
+        from tidegate.structured import ParsedStream, schema_of, with_schema  # noqa: PLC0415 (see above)
+
+        fields: dict[str, Any] = dict(options)
+        if "schema" in fields:
+            raise ConfigError("`stream_parse` makes the schema from `into`; leave `schema=` out")
+        schema = schema_of(into)
+        messages = with_schema(to_messages(prompt, fields.pop("system", None)), schema)
+        return ParsedStream(lambda: self.stream(messages, schema=schema.json_schema(), **fields), into, repair)
 
     def submit(self, prompt: Prompt, **options: Unpack[CallOptions]) -> Future[Completion]:
         """`complete` in one of the client's threads. Wrong input raises here, anything later is in the future.
@@ -339,7 +461,7 @@ class Client:
         system: str | None = None,
         max_tokens: int | None = None,
         tools: Iterable[Tool | Mapping[str, Any]] | None = None,
-        schema: Any = None,  # noqa: ANN401 (a JSON schema or a pydantic model)
+        schema: Any = None,
     ) -> Estimate:
         """Tokens and cost of a call, before it is made: low, likely and high. Nothing is sent.
 
@@ -356,7 +478,10 @@ class Client:
         return estimate_of((count.tokens, count.highest), (1, expected, most), quote, exact=count.exact)
 
     def close(self, *, cancel: bool = False) -> None:
-        """Wait for what was submitted, then close the connections. `cancel=True` ends calls in flight instead."""
+        """Wait for what was submitted, then close the connections. `cancel=True` ends calls in flight instead.
+
+        A stream that is still open may be read to its end; the books are closed when it has ended.
+        """
         self._closed = True
         if cancel:
             self._stopping.cancel()
@@ -364,7 +489,12 @@ class Client:
             workers, self._workers = self._workers, None
         if workers is not None:
             workers.close(cancel=cancel)
-        self._corridor.close()
+        streams = list(self._streams)
+        if cancel:
+            for stream in streams:
+                stream.close()
+        self._corridor.transport.close()
+        _after(streams, self._corridor.close_books)
 
     def _prepare(
         self,
@@ -436,6 +566,19 @@ class Client:
     def __repr__(self) -> str:
         chain = " > ".join([repr(policy) for policy in self._corridor.policies] + ["Dispatch"])
         return f"<Client {self.model}: {chain}>"
+
+
+def _after(streams: Sequence[Stream], last: Callable[[], None]) -> None:
+    """Call `last` when all of these have ended: at once, if none is open."""
+    left = itertools.count(len(streams), -1)
+
+    def one_less(_: object = None) -> None:
+        if next(left) == 0:
+            last()
+
+    one_less()
+    for stream in streams:
+        stream.when_done(one_less)
 
 
 def _tie(token: CancelToken, *parents: CancelToken | None) -> Callable[[], None]:

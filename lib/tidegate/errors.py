@@ -6,6 +6,7 @@
     ├── ConfigError (also ValueError)     your input is wrong; nothing was sent
     │   └── LedgerUnusable                a ledger's address, file or database cannot be used
     ├── StreamUnfinished                  `stream.completion` was read before the stream had ended
+    ├── ParseError (also ValueError)      no value could be read in a text, or none that fits what was asked for
     └── CallError                         one call went wrong; carries which call, and what is known of it
         ├── DeadlineExceeded (also TimeoutError)   the call's own time ran out
         ├── Cancelled                     cancelled or closed by you
@@ -81,6 +82,19 @@ class BudgetWarning(UserWarning):
 
 class StreamUnfinished(TidegateError):
     """`stream.completion` is known only after the last chunk, or after `close()`."""
+
+
+class ParseError(TidegateError, ValueError):
+    """No value could be read in a text, or none that fits what was asked for; the message has what each strategy said.
+
+    `texts` are the answers that were read, in order: one of `parsing.parse`, one of each attempt of `Client.parse`.
+    They are not in the message, which may be logged.
+    """
+
+    def __init__(self, message: str, *, texts: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.message = message
+        self.texts = tuple(texts)
 
 
 class CallError(TidegateError):

@@ -70,9 +70,8 @@ def show_table(heads: Sequence[Column], rows: Iterable[Sequence[str | Cell]], st
     from rich.measure import Measurement  # noqa: PLC0415
 
     width = columns(stream) if stream.isatty() else UNBOUNDED
-    console = Console(
-        file=stream, force_terminal=stream.isatty(), no_color=not colourful(stream), width=width, highlight=False
-    )
+    # Without colours not bold or dim either: to rich that is a stream which is no terminal.
+    console = Console(file=stream, force_terminal=colourful(stream), width=width, highlight=False)
     filled = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
     table: Any = _aligned(heads, filled)
     if Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum > width * FAR_TOO_NARROW:

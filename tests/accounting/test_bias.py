@@ -84,3 +84,13 @@ def test_it_stays_within_bounds_whatever_it_is_told(pairs: list[tuple[int, int]]
 def test_what_was_said_leads_back_to_what_was_counted() -> None:
     line = Line(1.3, 40, 0.2)
     assert [line.counted(line.likely(number)) for number in (1, 10, 999)] == [1, 10, 999]
+
+
+def test_a_figure_above_the_highest_is_learned_from_at_once() -> None:
+    """Eight ordinary answers, then dearer ones: the second of those already lies below the highest."""
+    lesson = _lesson()
+    for _ in range(8):
+        lesson.learn(280, 300)
+    assert lesson.line.highest(280) < 800
+    lesson.learn(280, 816)
+    assert lesson.line.highest(280) >= 816

@@ -408,14 +408,32 @@ def test_L2_closing_says_what_could_not_be_written_and_where_it_is(
 def test_L2_closing_says_what_is_nowhere(
     make: Callable[..., Bookkeeper], shelf: Shelf, folder: Path, told: Messages
 ) -> None:
+    """What neither the database nor the journal took is lost, and nobody is told otherwise."""
     folder.write_text("in the way")
     keeper = make()
     shelf.fail(10**9)
     keeper.post(entry("a"))
     keeper.close()
-    assert "1 entries" in told()[-1]
-    assert "0 of them are in" in told()[-1]
+    assert told()[-1].startswith("the ledger: 1 entry ($")
+    assert told()[-1].endswith("could not be written (the disk is full); 1 is lost")
     folder.unlink()
+
+
+def test_L2_closing_tells_what_is_kept_from_what_is_lost(
+    make: Callable[..., Bookkeeper], shelf: Shelf, folder: Path, told: Messages
+) -> None:
+    """The disk may have become full in between."""
+    keeper = make()
+    shelf.fail(10**9)
+    folder.write_text("in the way")
+    for name in "ab":
+        keeper.post(entry(name))
+    folder.unlink()
+    keeper.post(entry("c"))
+    keeper.close()
+    assert told()[-1].endswith(
+        f"; 1 of them is in {folder}, and is taken in when the ledger is next opened; 2 are lost"
+    )
 
 
 def test_leaving_leaves_what_is_queued_in_the_journal(

@@ -22,9 +22,9 @@ from support.postgres import PostgresServer
 from support.redis_server import free_port
 from tidegate.accounting import database as database_module
 from tidegate.accounting import migrations, sqlite_forks
-from tidegate.accounting.database import Database, checked_url
-from tidegate.accounting.schema import BUDGETS, VERSION, metadata
-from tidegate.accounting.sqlite_file import budgets_in
+from tidegate.accounting.database import Database, checked_url, same_place
+from tidegate.accounting.schema import ALERTS, BUDGETS, VERSION, metadata
+from tidegate.accounting.sqlite_file import budgets_in, file_of, quoted
 from tidegate.errors import LedgerUnusable
 from tidegate.testing import ManualClock
 
@@ -115,6 +115,10 @@ def test_what_is_no_address_is_refused_with_an_example(url: object) -> None:
         ("mysql+pymysql://user:secret@host/x", "a ledger is an address like"),
         ("postgresql+psycopg2://user:secret@host/x", "driver is not installed"),
         ("nonsense://user:secret@host/x", "a ledger is an address like"),
+        ("sqlite+aiosqlite:///x.db", "synchronous one: write `sqlite:///…`"),
+        ("postgresql+asyncpg://user:secret@host/x", "synchronous one: write `postgresql+psycopg://…`"),
+        ("postgresql://user:pass@secret@host/x", "an `@` in its password or its options is written `%40`"),
+        ("postgresql://host:1/x?password=a@secret", "an `@` in its password or its options is written `%40`"),
         ("postgresql://user:secret@host:port/x", "not understood"),
         ("://user:secret@host", "not understood"),
         ("sqlite://", "it needs a file"),
@@ -132,6 +136,44 @@ def test_an_address_that_cannot_be_used_is_refused_without_what_is_secret_in_it(
 
 def test_postgresql_is_reached_by_the_driver_that_is_asked_for_in_the_extra() -> None:
     assert checked_url("postgresql://u@h/x").drivername == "postgresql+psycopg"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "postgresql+psycopg://me:other@HOST/x",
+        "postgresql://me@host:5432/x?connect_timeout=3",
+        "postgresql://me@/x?host=host",
+        "postgresql:///x?host=host&user=me&password=y",
+    ],
+)
+def test_addresses_of_one_database_are_the_same_place(other: str) -> None:
+    """Neither the driver nor the password nor how it is spelled makes another one of it."""
+    assert same_place(other) == same_place("postgresql://me:secret@host/x")
+
+
+@pytest.mark.parametrize("other", ["you@host/x", "me@host/y", "me@host:1/x", "me@there/x", "me@host/x?options=-cx%3Dy"])
+def test_addresses_of_several_databases_are_several_places(other: str) -> None:
+    """A journal must never be taken into the tables of another one."""
+    assert same_place(f"postgresql://{other}") != same_place("postgresql://me@host/x")
+
+
+def test_a_name_with_a_percent_sign_means_one_file_to_all_who_read_the_address(tmp_path: Path) -> None:
+    """Budgets are looked for in the very file that is opened."""
+    url = f"sqlite:///{quoted(tmp_path / 'a%20b?.db')}"
+    with contextlib.closing(Database(url)) as database:
+        assert database.file == file_of(url) == tmp_path / "a%20b?.db"
+        assert database.shown == url
+    assert (tmp_path / "a%20b?.db").exists()
+
+
+def test_L5_a_number_that_is_too_large_for_it_is_told_as_every_failure(either_url: str) -> None:
+    """The driver of SQLite raises an `OverflowError` of its own."""
+    with contextlib.closing(Database(either_url)) as database:
+        with pytest.raises(LedgerUnusable, match="cannot be used") as caught, database.writing() as connection:
+            connection.execute(insert(ALERTS).values(scope="x", usd_nano=2**70, thousandths=1))
+        assert isinstance(caught.value.__cause__, OSError)
+        add(database, "a")
 
 
 @pytest.mark.parametrize("secret", ["user:secret@127.0.0.1:{port}/x", "127.0.0.1:{port}/x?password=secret&user=me"])
@@ -186,6 +228,21 @@ def others_wal_database(file: Path) -> None:
         connection.executescript("CREATE TABLE bookmarks (url TEXT); INSERT INTO bookmarks VALUES ('x')")
 
 
+def others_view(file: Path) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE VIEW one AS SELECT 1")
+
+
+def others_version(file: Path) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA user_version = 3")
+
+
+def others_application(file: Path) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA application_id = 7")
+
+
 def newer_ledger(file: Path) -> None:
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.executescript(
@@ -216,6 +273,9 @@ def cut_database(file: Path) -> None:
         (short_file, "no SQLite database"),
         (others_database, "another program's database"),
         (others_wal_database, "another program's database"),
+        (others_view, "another program's database"),
+        (others_version, "another program's database"),
+        (others_application, "another program's database"),
         (newer_ledger, "written by a newer tidegate (revision 99"),
         (newer_wal_ledger, "written by a newer tidegate (revision 99"),
         (broken_database, ""),

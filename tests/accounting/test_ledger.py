@@ -57,6 +57,28 @@ def ago(**given: float) -> dt.datetime:
 # Recording
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"cost": "2000000"}, "`cost` is at most 1,000,000 US dollars for one call, not '2000000'"),
+        ({"cost": "1e99"}, "`cost` is at most 1,000,000 US dollars for one call, not '1e99'"),
+        ({"at": dt.datetime(1969, 1, 1, tzinfo=dt.UTC)}, "`at` is a moment from 1970 to 5137, not 1969-01-01"),
+        ({"at": dt.datetime(5138, 1, 1, tzinfo=dt.UTC)}, "`at` is a moment from 1970 to 5137, not 5138-01-01"),
+        ({"tags": {"a": 1}}, "`tags` is a dict of names and texts; 'a': 1 is no pair of them"),
+        ({"tags": {1: "a"}}, "`tags` is a dict of names and texts; 1: 'a' is no pair of them"),
+        ({"tags": ["a"]}, "`tags` is a dict of names and texts, not `list`"),
+    ],
+)
+def test_what_cannot_be_recorded_is_told_in_the_words_of_who_records(
+    ledger: Ledger, given: dict[str, Any], said: str
+) -> None:
+    """Not in those of the ledger's own columns."""
+    with pytest.raises(ConfigError) as caught:
+        ledger.record("p/m", 1, 1, **given)
+    assert str(caught.value).startswith(said)
+    assert ledger.summary().count == 0
+
+
 def test_what_is_recorded_is_read_back(either_url: str, clock: ManualClock) -> None:
     with Ledger(either_url, tz="Europe/Zurich", clock=clock) as ledger:
         ledger.record("openai/gpt-4o-mini", 1_000, 200, "0.0125", "chat", {"tenant": "ä", "a": "b"}, cached_tokens=400)
@@ -231,6 +253,32 @@ def test_what_has_no_label_is_a_group_of_its_own(busy: Ledger) -> None:
     assert counts_of(busy, by="task") == {"chat": 2, NO_LABEL: 2}
 
 
+def test_a_price_that_nobody_knows_is_no_zero_in_a_summarys_text(ledger: Ledger) -> None:
+    """Neither in the sum nor in the mean."""
+    ledger.record("openai/zzz", 5, 5)
+    assert str(ledger.summary()).endswith("1 requests, 10 tokens, price unknown, mean unknown")
+
+
+def test_what_is_dated_after_today_is_of_no_day(ledger: Ledger, clock: ManualClock) -> None:
+    """Another machine's clock may be wrong; when the day has come, it counts."""
+    ledger.record("p/m", 1, 1, "1", at=NOON + dt.timedelta(hours=11))
+    ledger.record("p/m", 1, 1, "2", at=NOON + dt.timedelta(hours=13))
+    assert ledger.today().count == ledger.summary(by="day").count == 1
+    assert ledger.cost(days=3) == 1
+    assert ledger.cost() == 3
+    clock.advance(86_400)
+    assert ledger.today().total_cost == 2
+
+
+def test_a_summary_of_nothing_opens_nothing(tmp_path: Path, url: str) -> None:
+    """Its options are looked at all the same."""
+    with Ledger(url, lazily=True) as ledger:
+        assert ledger.nothing(7, "day").days == 7
+        with pytest.raises(ConfigError, match="by"):
+            ledger.nothing(by="week")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_empty_ledger_has_a_summary(either_url: str) -> None:
     with Ledger(either_url) as ledger:
         for by in (None, "model", "task", "day", "provider", "tag:x"):
@@ -318,13 +366,15 @@ def test_the_days_on_which_the_clocks_change_are_shorter_and_longer(url: str, da
     with Ledger(url, tz="Europe/Zurich", clock=clock) as ledger:
         for quarter in range(4 * 32):
             ledger.record("p/m", 1, 1, "1", at=begin + quarter * dt.timedelta(minutes=15, microseconds=-1))
+        today = ledger.today()
+        clock.advance(18 * 3600)
         groups = ledger.summary(days=5, by="day").groups
         assert groups[day.isoformat()].count == pytest.approx(4 * hours, abs=1)
         by_hand = Counter(row.at.date() for row in ledger.records())
         assert {label: part.count for label, part in groups.items()} == {
             each.isoformat(): count for each, count in by_hand.items()
         }
-        assert ledger.today().count == sum(count for each, count in by_hand.items() if each >= day)
+        assert today.count == by_hand[day]
 
 
 def test_today_is_grouped_by_model_and_begins_at_midnight(busy: Ledger) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support.postgres import PostgresServer
 from support.shop import shop_at
 from support.victims import calls, check_sums
 from tidegate.accounting import store as store_module
@@ -146,7 +148,47 @@ def test_it_is_shown_without_what_is_secret() -> None:
     assert shown("postgresql://user@host/name") == "postgresql://user@host/name"
     assert shown("postgresql://user:a@b:c@host/name") == "postgresql://user:***@host/name"
     assert shown("postgresql://host/name") == "postgresql://host/name"
+    assert shown("postgresql://user:a?secret@host/name") == "postgresql://user:***@host/name"
+    assert shown("postgresql://user:a/secret@host/name") == "postgresql://user:***@host/name"
+    assert shown("postgresql://user:a@secret@host/name") == "postgresql://…"
+    assert shown("postgresql://user:a?secret@host:port/name") == "postgresql://…"
     assert shown("sqlite:////var/usage.db?timeout=5") == "sqlite:////var/usage.db"
+
+
+@pytest.mark.parametrize("name", ["\0usage.db", "%00usage.db"])
+def test_an_address_with_a_nul_is_refused_before_anything_is_made(tmp_path: Path, name: str) -> None:
+    """No system has such a file."""
+    with pytest.raises(LedgerUnusable, match="no NUL"):
+        Store(f"sqlite:///{tmp_path}/deep/{name}", sync=False, clock=SYSTEM_CLOCK)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_L1_what_was_left_by_one_who_came_through_a_symlink_is_seen_by_all(file: Path, tmp_path: Path) -> None:
+    """The journals lie beside the file itself, however its name is reached."""
+    link, folder = tmp_path / "link.db", tmp_path / "elsewhere"
+    link.symlink_to(file)
+    with opened(link) as store:
+        leave(store.bookkeeper._journal.folder, "a")
+    assert taken_in(file) == ["a"]
+    folder.symlink_to(tmp_path)
+    leave(tmp_path / "link.db.pending", "b")  # where an earlier release had it
+    assert taken_in(folder / "link.db") == ["a", "b"]
+
+
+def test_L1_what_was_left_under_another_spelling_of_a_server_is_seen(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One database has one folder of journals, and those of earlier releases are found as well."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    url = postgres.new_database()
+    long, short = (f"{scheme}://{url.partition('://')[2]}" for scheme in ("postgresql+psycopg", "postgresql"))
+    once = hashlib.sha256(short.encode()).hexdigest()[:16]
+    with contextlib.closing(Store(short, sync=False, clock=SYSTEM_CLOCK)) as store:
+        leave(store.bookkeeper._journal.folder, "a")
+    leave(tmp_path / "tidegate" / "pending" / once, "b")
+    with contextlib.closing(Store(long, sync=False, clock=SYSTEM_CLOCK)) as store:
+        store.database()
+    assert sorted(calls(long)) == ["a", "b"]
 
 
 class Listener:

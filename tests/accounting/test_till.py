@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete
 
 from support.shop import ALL, Shop, shop_at
+from tidegate.accounting import queries
 from tidegate.accounting import till as till_module
 from tidegate.accounting.database import BUSY_SECONDS, Database
 from tidegate.accounting.periods import ALWAYS, Calendar
 from tidegate.accounting.purses import Claim, Purse
-from tidegate.accounting.till import _Request
+from tidegate.accounting.schema import PURSES
+from tidegate.accounting.till import Excess, _Request
 from tidegate.clock import CancelToken
 from tidegate.errors import LedgerUnusable
 from tidegate.testing import ManualClock
@@ -158,6 +160,38 @@ def test_the_purse_of_a_single_call_goes_with_it(shop: Shop) -> None:
     assert shop.reserve("call-1/2", 80, Claim(own, 100)).outcome == "refused", "its second attempt knows of the first"
 
 
+@pytest.mark.parametrize(
+    "purse",
+    [
+        Purse(*ALWAYS, "tag", "sales call: acme", "tenant"),
+        Purse(*ALWAYS, "task", " call:1"),
+        Purse(*ALWAYS, "run", "call:"),
+    ],
+)
+def test_a_label_that_looks_like_a_call_has_a_purse_that_stays(shop: Shop, purse: Purse) -> None:
+    labels: dict[str, dict[str, Any]] = {
+        "tag": {"tags": {purse.tag: purse.value}},
+        "task": {"task": purse.value},
+        "run": {"run": purse.value},
+    }
+    told: list[dict[str, int]] = []
+    listener = _Listener(told)
+    shop.ledger.store.on_spent(listener.listen)
+    shop.reserve("a", 60, Claim(purse, 100))
+    shop.spend("a", 25, **labels[purse.kind])
+    shop.ledger.flush()
+    assert shop.purse(purse) == (25, 0)
+    assert told == [{purse.scope: 25}]
+
+
+class _Listener:
+    def __init__(self, told: list[dict[str, int]]) -> None:
+        self._told = told
+
+    def listen(self, spent: dict[str, int]) -> None:
+        self._told.append(spent)
+
+
 # New purses
 
 
@@ -220,6 +254,71 @@ def test_L3_purses_that_are_made_while_two_processes_spend_miss_nothing(url: str
     for purse in made:
         owed = cost.get(purse.kind) or 7 * 2 * len(range(int(purse.value), 150, 3))
         assert shop.purse(purse) == (owed, 0), purse.scope
+
+
+# Locks
+
+
+def test_purses_that_come_and_go_beside_a_shared_one_never_lock_each_other_out(either_url: str) -> None:
+    """Four processes, as far as the database knows. A deadlock would be told by PostgreSQL after a second."""
+    failed: list[object] = []
+
+    def work(number: int) -> None:
+        with shop_at(either_url) as shop:
+            task = Purse(*ALWAYS, "task", f"x call:{number}")
+            for index in range(25):
+                name = f"{number}-{index}"
+                own = Purse(*ALWAYS, "call", name)
+                try:
+                    shop.reserve(name, 10, Claim(ALL, 10**9), Claim(task, 10**9), Claim(own, 10**9), seconds=PATIENCE)
+                    shop.spend(name, 5, task=task.value, call_id=name)
+                    shop.ledger.flush()
+                except Exception as error:  # noqa: BLE001 (it is told by the test)
+                    failed.append(error)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(PATIENCE)
+    assert failed == []
+    with shop_at(either_url) as shop:
+        tasks = [Purse(*ALWAYS, "task", f"x call:{number}") for number in range(4)]
+        assert shop.purses() == {ALL.scope: (500, 0), **{task.scope: (125, 0) for task in tasks}}
+
+
+def test_a_purse_that_somebody_removed_is_made_before_any_row_is_locked(either_url: str) -> None:
+    with shop_at(either_url) as shop:
+        task = Purse(*ALWAYS, "task", "t")
+        shop.reserve("a", 1, Claim(ALL, 100), Claim(task, 100))
+        database = shop.ledger.store.database()
+        with database.writing() as connection:
+            connection.execute(delete(PURSES).where(PURSES.c.scope == task.scope))
+        order: list[str] = []
+        Spied(shop, order)
+        assert shop.reserve("b", 2, Claim(ALL, 100), Claim(task, 100)).outcome == "granted"
+        assert shop.purse(task) == (0, 2)
+        assert shop.purse() == (0, 3)
+        assert order == ["transaction", "transaction", "lock"], "the second one, which nothing was done before"
+
+
+class Spied:
+    """A database that notes when it is asked for a transaction, and when for the lock."""
+
+    def __init__(self, shop: Shop, order: list[str]) -> None:
+        self._database, self._order = shop.ledger.store.database(), order
+        shop.till._database = lambda: self  # type: ignore[assignment, return-value]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._database, name)
+
+    def writing(self, seconds: float = BUSY_SECONDS) -> contextlib.AbstractContextManager[Connection]:
+        self._order.append("transaction")
+        return self._database.writing(seconds)
+
+    def lock_charging(self, connection: Connection, *, alone: bool) -> None:
+        self._order.append("lock")
+        self._database.lock_charging(connection, alone=alone)
 
 
 # L3
@@ -693,6 +792,103 @@ def test_L4_nothing_is_released_while_another_one_takes_in_what_the_dead_spent(u
         assert other.reserve("b", 50, Claim(ALL, 100)).outcome == "granted"
 
 
+@pytest.mark.parametrize("purse", [ALL, Purse(*ALWAYS, "task", "t")])
+def test_what_the_dead_had_reserved_is_not_shown_as_reserved(url: str, purse: Purse) -> None:
+    clock = PacedClock()
+    with two_shops(url, clock) as (silent, other):
+        silent.reserve("a", 100, Claim(purse, 1_000))
+        silent.spend("b", 7, task="t")
+        silent.till.close()
+        clock.advance(50)
+        other.reserve("c", 30, Claim(purse, 1_000))
+        database = other.ledger.store.database()
+        silent.ledger.flush()
+        assert queries.standing(database, purse) == (7, 130)
+        assert queries.reserved(database) == 130
+        clock.advance(10.1)
+        assert queries.standing(database, purse) == (7, 30)
+        assert queries.reserved(database) == 30
+
+
+def test_the_thread_that_prolongs_a_lease_ends_what_the_dead_held(url: str) -> None:
+    """Nobody has to wait for it."""
+    clock = PacedClock()
+    with two_shops(url, clock) as (silent, other):
+        silent.reserve("a", 10, Claim(ALL, 100))
+        silent.till.close()
+        other.reserve("b", 10, Claim(ALL, 100))
+
+        def is_over() -> bool:
+            clock.advance(1)
+            return other.reservations() == {"b"}
+
+        until(is_over)
+        assert other.purse() == (0, 10)
+        assert set(other.leases()) == {other.till._holder}
+
+
+def test_a_process_that_closes_leaves_no_lease_behind(either_url: str) -> None:
+    with shop_at(either_url) as shop, shop_at(either_url) as other:
+        shop.reserve("a", 1, Claim(ALL, 100))
+        other.reserve("b", 1, Claim(ALL, 100))
+        shop.spend("a", 1)
+        shop.close()
+        assert set(other.leases()) == {other.till._holder}
+
+
+def test_a_process_that_closes_keeps_its_lease_for_what_it_still_holds(shop: Shop) -> None:
+    shop.reserve("a", 1, Claim(ALL, 100))
+    shop.till.close()
+    assert set(shop.leases()) == {shop.till._holder}
+
+
+def test_who_reserves_after_the_close_takes_its_lease_anew(shop: Shop) -> None:
+    shop.reserve("a", 1, Claim(ALL, 100))
+    shop.release("a")
+    shop.ledger.flush()
+    shop.till.close()
+    assert shop.leases() == {}
+    shop.reserve("b", 1, Claim(ALL, 100))
+    assert set(shop.leases()) == {shop.till._holder}
+
+
+def test_a_close_makes_no_ledger_anew_that_was_removed(shop: Shop) -> None:
+    shop.reserve("a", 1, Claim(ALL, 100))
+    shop.release("a")
+    shop.ledger.flush()
+    file = shop.ledger.store.file
+    assert file is not None
+    file.unlink()
+    shop.till.close()
+    assert not file.exists()
+
+
+def test_a_close_does_not_wait_for_somebody_who_reserves(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(till_module, "CLOSING", 0.01)
+    shop.reserve("a", 1, Claim(ALL, 100))
+    shop.release("a")
+    shop.ledger.flush()
+    with shop.till._lock:
+        shop.till.close()
+    assert set(shop.leases()) == {shop.till._holder}
+
+
+def test_leases_of_the_dead_go_once_they_hold_nothing(either_url: str) -> None:
+    with (
+        shop_at(either_url, lease=0.2) as idle,
+        shop_at(either_url, lease=0.2) as holding,
+        shop_at(either_url) as other,
+    ):
+        for shop in (idle, holding):
+            shop.reserve(shop.till._holder, 1, Claim(ALL, 100))
+            shop.till._stop.set()
+        idle.release(idle.till._holder)
+        idle.ledger.flush()
+        time.sleep(0.3)
+        other.reserve("a", 1, Claim(ALL, 100))
+        assert set(other.leases()) == {other.till._holder, holding.till._holder}
+
+
 VICTIM = """
 import sys, threading
 from support.shop import ALL, shop_at
@@ -745,14 +941,40 @@ def test_a_forked_child_holds_what_it_reserves_by_itself(shop: Shop) -> None:
 # Alerts
 
 
-def test_an_alert_is_given_once_whichever_process_asks(url: str, shop: Shop) -> None:
+def test_an_alert_is_given_once_whichever_process_asks(either_url: str) -> None:
     claim = Claim(ALL, 100)
-    with shop_at(url) as other:
+    with shop_at(either_url) as shop, shop_at(either_url) as other:
         assert shop.till.first_to_alert(claim, 500)
         assert not other.till.first_to_alert(claim, 500)
         assert other.till.first_to_alert(claim, 800)
         assert other.till.first_to_alert(Claim(ALL, 200), 500), "another budget"
         assert other.till.first_to_alert(Claim(Purse(0, 1), 100), 500), "another period"
+        assert shop.till.first_to_alert(claim, 500, "app"), "another name"
+        assert not other.till.first_to_alert(claim, 500, "app")
+        assert other.till.first_to_alert(claim, 500, "\udc80")
+
+
+class _Heard:
+    def __init__(self) -> None:
+        self.excesses: list[Excess] = []
+
+    def listen(self, excess: Excess) -> None:
+        self.excesses.append(excess)
+
+
+def test_what_is_granted_beyond_a_claim_that_is_not_hard_is_told(shop: Shop) -> None:
+    heard = _Heard()
+    for _ in range(2):
+        shop.till.on_excess(heard.listen)
+    soft = Claim(ALL, 100, hard=False)
+    shop.spend("a", 50)
+    shop.ledger.flush()
+    shop.reserve("b", 50, soft)
+    shop.reserve("c", 50, soft)
+    assert heard.excesses == [], "they fit what is not spent"
+    shop.reserve("d", 51, soft)
+    assert shop.reserve("e", 51, soft, Claim(Purse(*ALWAYS, "task", "t"), 1)).outcome == "refused"
+    assert heard.excesses == [Excess(soft, 50, 51)]
 
 
 def test_a_database_is_never_asked_for_more_time_than_a_call_has(shop: Shop) -> None:

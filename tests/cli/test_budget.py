@@ -11,6 +11,7 @@ from support.fault_server import FaultServer, sse
 from support.openai_wire import stream_events
 from support.shell import Terminal, command
 from tidegate import Ledger
+from tidegate.accounting.purses import Claim, Purse
 from tidegate.cli.main import main
 
 
@@ -112,6 +113,10 @@ def test_a_budget_of_the_shell_binds_a_client_of_the_same_ledger(
         (["set", "5", "--per", "dya"], "did you mean `day`?"),
         (["set", "5", "--per", "task", "--each", "task"], "--each divides an hour, a day or a month"),
         (["set", "5", "--per", "day", "--alert-at", "0.5,2"], "--alert-at"),
+        (["set", "5", "--per", "day", "--name", ""], "--name"),
+        (["set", "5", "--per", "day", "--name", " "], "--name"),
+        (["set", "5", "--per", "day", "--tz", "UTC"], "--tz"),
+        (["clear", "day", "--tz", "UTC"], "--tz"),
         (["clear"], "name the budgets to clear"),
         (["clear", "day", "--all"], "name the budgets to clear"),
         (["clear", "dya"], "there is no budget `dya`"),
@@ -145,7 +150,17 @@ def test_a_budget_that_cannot_be_read_is_named_and_the_others_are_listed(
 
 
 def test_on_a_narrow_terminal_the_figures_that_matter_stay(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is left is the limit without the other figures of its line, whatever is reserved."""
     said(capsys, "set", "5", "--per", "day")
-    terminal = Terminal(command("budget", "list"), width=50, TIDEGATE_LEDGER=url)
-    assert terminal.end() == 0
-    assert terminal.text.splitlines()[0].split() == ["budget", "limit", "spent", "left"]
+    with Ledger(url) as ledger:
+        ledger.record("p/m", 1, 1, "1")
+        now = ledger.now
+        purse = Purse(*ledger.calendar.span("day", int(now.timestamp() * 1_000_000)))
+        assert ledger.store.till().reserve("a", 10**9, [Claim(purse, 5 * 10**9)]).outcome == "granted"
+        for width, heads, row in (
+            (50, ["budget", "limit", "used", "left"], ["day", "$5.00", "$2.00", "$3.00"]),
+            (70, ["budget", "limit", "spent", "reserved", "left"], ["day", "$5.00", "$1.00", "$1.00", "$3.00"]),
+        ):
+            terminal = Terminal(command("budget", "list"), width=width, TIDEGATE_LEDGER=url)
+            assert terminal.end() == 0
+            assert [line.split() for line in terminal.text.splitlines()] == [heads, row]

@@ -128,7 +128,12 @@ def test_looking_for_a_ledger_that_is_not_there_makes_none(
     assert main(["usage"]) == 0
     assert f"there is no ledger yet at {url}" in capsys.readouterr().err
     assert main(["usage", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["groups"] == []
+    found = json.loads(capsys.readouterr().out)
+    assert found["groups"] == []
+    assert (found["total"]["mean_cost"], found["total"]["daily_mean"]) == (None, "0.000000000")
+    assert dt.datetime.fromisoformat(found["since"]).utcoffset() is not None
+    assert main(["usage", "--by", "week", "--json"]) == 2
+    assert "--by is one of" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -171,6 +176,17 @@ def test_a_file_that_is_no_ledger_stays_as_it_was(tmp_path: Path, capsys: pytest
     assert main(["usage", "--ledger", str(other)]) == 2
     assert "the file is no SQLite database" in capsys.readouterr().err
     assert other.read_text() == "Dear Ana"
+
+
+def test_a_ledger_that_cannot_be_used_is_a_job_that_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its address is right, for all that anybody knows."""
+    assert main(["usage", "--ledger", "postgresql://me@127.0.0.1:1/x"]) == 1
+    assert "refused" in capsys.readouterr().err
+    broken = tmp_path / "usage.db"
+    broken.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)
+    for command_line in (["usage"], ["budget", "list"]):
+        assert main([*command_line, "--ledger", str(broken)]) == 1
+        assert str(broken) in capsys.readouterr().err
 
 
 def test_where_none_is_kept_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

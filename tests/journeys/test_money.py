@@ -220,6 +220,48 @@ def test_a_budget_that_is_set_in_the_ledger_holds_for_every_client(server: Fault
     assert server.requests == []
 
 
+def test_L6_budgets_of_a_ledger_hold_where_it_cannot_be_read_at_the_first_look(server: FaultServer, url: str) -> None:
+    with Ledger(url) as ledger:
+        ledger.set_budget("team", {"usd": "0.0001", "per": "month"})
+    file = Path(url.removeprefix("sqlite:///"))
+    whole = file.read_bytes()
+    with paying(server, url) as client:
+        file.write_bytes(b"no database any more, and long enough to be looked at" * 400)
+        with pytest.raises(BudgetUnknown):
+            client.complete("Hi", max_tokens=90)
+        file.write_bytes(whole)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_tokens": None},
+        {"max_tokens": -1},
+        {"max_completion_tokens": "100000"},
+        {"n": "50"},
+        {"service_tier": "priority"},
+        {"models": ["openai/nobody-knows"]},
+    ],
+    ids=str,
+)
+def test_a_call_that_options_take_the_bound_from_is_refused(
+    server: FaultServer, url: str, options: dict[str, Any]
+) -> None:
+    with paying(server, url, budgets=[Budget(usd=1, per="day")]) as client, pytest.raises(BudgetUnknown):
+        client.complete("Hi", max_tokens=90, options=options)
+    assert server.requests == []
+
+
+def test_the_dearest_of_the_models_that_may_answer_is_reserved(server: FaultServer, url: str) -> None:
+    prices = {**PRICES, "openai/dear": Price(input="1000", output="10000")}
+    with client_of(server, ledger=url, prices=prices, budgets=[Budget(usd="0.01", per="day")]) as client:
+        client.complete("Hi", max_tokens=90)
+        with pytest.raises(BudgetExceeded):
+            client.complete("Hi", max_tokens=90, options={"models": ["gpt-4o-mini", "dear"]})
+    assert len(server.requests) == 1
+
+
 # Every attempt is in the ledger, once
 
 
@@ -451,6 +493,45 @@ def test_L1_what_a_killed_program_was_answered_is_in_the_ledger(server: FaultSer
         assert ledger.cost() == 5 * Decimal("0.00045")
         (purse,) = queries.purses(ledger.store.database(), Calendar().span("day", int(time.time() * 1_000_000)), "all")
         assert (purse["spent_nano"], purse["reserved_nano"]) == (5 * 450_000, 0)
+
+
+STREAMING = """
+import sys, tidegate
+base_url, ledger = sys.argv[1:]
+client = tidegate.Client("openai/gpt-4o-mini", api_key="sk-1", base_url=base_url, ledger=ledger,
+                         prices={"openai/gpt-4o-mini": tidegate.Price(input="1", output="10")},
+                         budgets=[tidegate.Budget(usd="1", per="day")])
+stream = client.stream("Hi", max_tokens=90)
+next(stream)
+if sys.argv[2].endswith("closed.db"):
+    client.close()
+elif sys.argv[2].endswith("cancelled.db"):
+    client.close(cancel=True)
+"""
+
+
+@pytest.mark.parametrize("name", ["left.db", "closed.db", "cancelled.db"])
+def test_a_stream_that_is_open_when_its_client_or_its_program_ends_is_entered(
+    server: FaultServer, tmp_path: Path, name: str
+) -> None:
+    never = threading.Event()
+    server.on(lambda _request: sse([*stream_events(["Hel"], finish=None, usage=None), Gate(never)], done=False))
+    url = f"sqlite:///{tmp_path / name}"
+    with program(STREAMING, server.base_url, url) as process:
+        assert finish(process) == (0, "", "")
+    with Ledger(url) as ledger:
+        (row,) = ledger.records()
+        assert (row.outcome, row.estimated) == ("Cancelled", True)
+        assert queries.reserved(ledger.store.database()) == 0
+
+
+def test_a_stream_that_is_read_to_its_end_after_close_is_in_the_ledger_at_once(server: FaultServer, url: str) -> None:
+    with paying(server, url) as client:
+        stream = client.stream("Hi")
+        client.close()
+        assert "".join(chunk.text for chunk in stream) == "Hello."
+        with Ledger(url) as ledger:
+            assert ledger.cost() == Decimal("0.00045")
 
 
 def test_a_client_that_is_closed_in_the_midst_of_calls_leaves_nothing_reserved(server: FaultServer, url: str) -> None:

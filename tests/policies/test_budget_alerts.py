@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.priced import COST, Priced, answer, priced
 from support.shop import ALL, StillClock
-from tidegate.accounting.periods import Calendar
-from tidegate.accounting.purses import Claim
+from tidegate.accounting.periods import ALWAYS, Calendar
+from tidegate.accounting.purses import Claim, Purse
 from tidegate.chat.usage import Usage
 from tidegate.errors import BudgetExceeded, BudgetWarning, LedgerUnusable
 from tidegate.pipeline.events import BudgetAlert
@@ -124,6 +126,43 @@ def test_a_call_of_its_own_alerts_nobody(url: str) -> None:
         assert not desk.alarm._watched
 
 
+def test_two_budgets_of_one_amount_alert_each_for_itself(url: str, told: Told) -> None:
+    first = Budget(usd="0.005", per="day", name="A", alert_at=(0.1, 0.3), on_alert=told)
+    second = Budget(usd="0.005", per="day", name="B", alert_at=(0.2, 0.3), on_alert=told)
+    with priced(url, first, second) as one, priced(url, first, second) as two:
+        for _ in range(2):
+            spend(one)
+            spend(two)
+        heard(one)
+        heard(two)
+    named = sorted((alert.budget.split()[0], alert.share) for alert in told)
+    assert named == [("“A”", 0.1), ("“A”", 0.3), ("“B”", 0.2), ("“B”", 0.3)]
+
+
+def test_two_budgets_without_names_alert_each_at_its_own_shares(url: str) -> None:
+    with priced(
+        url, Budget(usd="0.005", per="day", alert_at=(0.1, 0.3)), Budget(usd="0.005", per="day", alert_at=(0.2, 0.3))
+    ) as desk:
+        spend(desk, 4)
+        assert heard(desk) == [0.1, 0.2, 0.3]
+
+
+def test_a_budget_that_is_read_anew_is_watched_once(alarm_of: Callable[[Told], Alarm], told: Told) -> None:
+    """As those are that stand in a ledger."""
+    alarm = alarm_of(told)
+    for _ in range(3):
+        alarm.watch(Claim(ALL, 100), Budget(usd="0.0000001", per="day", name="day"))
+    assert len(alarm._watched[ALL.scope]) == 1
+
+
+def test_a_label_that_looks_like_a_call_alerts_as_others(url: str) -> None:
+    with priced(url, Budget(usd="0.001", per="day", each="tag:tenant", alert_at=(0.5, 1.0))) as desk:
+        for _ in range(2):
+            desk.ask(tags={"tenant": "sales call: acme"}, max_tokens=40)
+            desk.ledger.flush()
+        assert heard(desk) == [0.5, 1.0]
+
+
 def test_alerts_come_once_however_many_threads_spend(url: str) -> None:
     with priced(url, Budget(usd="0.02", per="day")) as desk:
         with ThreadPoolExecutor(16) as pool:
@@ -199,6 +238,50 @@ def test_a_budget_that_warns_says_when_it_is_used_up_also_when_warnings_are_erro
     assert told.shares == [1.0]
 
 
+def warned(url: str, *budgets: Budget, calls: int = 1, **rest: Any) -> list[str]:
+    """What is said of calls one by one."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with priced(url, *budgets) as desk:
+            for _ in range(calls):
+                desk.ask(**rest)
+                desk.ledger.flush()
+            heard(desk)
+    assert {each.category for each in said} <= {BudgetWarning}
+    return [str(each.message) for each in said]
+
+
+def test_a_call_that_may_cost_more_than_is_left_goes_with_a_warning_once_a_period(url: str) -> None:
+    budget = Budget(usd="0.002", per="day", on_reach="warn", alert_at=())
+    said = "a call may cost $0.0023, and of the budget $0.002 a day $0.002 are left; it goes on"
+    assert warned(url, budget, calls=6, max_tokens=220) == [said]
+    assert warned(url, budget, calls=2, max_tokens=220) == [], "another process, and the same day"
+
+
+def test_a_budget_that_warns_says_nothing_while_calls_fit(url: str) -> None:
+    assert warned(url, Budget(usd="0.002", per="day", on_reach="warn"), calls=3) == []
+
+
+def test_a_budget_that_warns_says_that_it_is_used_up_also_when_each_call_did_fit(url: str) -> None:
+    said = "the budget $0.001 a day is used up: $0.001 are spent, and calls go on"
+    assert warned(url, Budget(usd="0.001", per="day", on_reach="warn"), calls=3, max_tokens=40) == [said]
+
+
+def test_a_call_of_its_own_that_may_cost_too_much_goes_with_a_warning(url: str) -> None:
+    """As one that lacks the label by which a budget is divided."""
+    budget = Budget(usd="0.0005", per="task", on_reach="warn")
+    said = warned(url, budget, Budget(usd="0.9", per="task"), calls=2)
+    assert said == ["a call may cost $0.001, and of the budget $0.0005 a task $0.0005 are left; it goes on"] * 2
+    assert warned(url, budget, max_tokens=1) == []
+
+
+def test_a_refused_call_is_not_said_to_go_on(url: str) -> None:
+    with priced(url, Budget(usd="0.0005", per="day", on_reach="warn"), Budget(usd="0.0005", per="hour")) as desk:
+        with pytest.raises(BudgetExceeded):
+            desk.ask()
+        assert heard(desk) == []
+
+
 def test_a_warning_is_a_budget_warning() -> None:
     with pytest.warns(BudgetWarning, match="it goes on"):
         Alarm.warn("it goes on")
@@ -211,16 +294,19 @@ class Register:
     """Where alerts are written down, on paper."""
 
     def __init__(self) -> None:
-        self.given: set[tuple[str, int, int]] = set()
+        self.given: set[tuple[str, int, int, str | None]] = set()
         self.fails = False
 
-    def first_to_alert(self, claim: Claim, thousandths: int) -> bool:
+    def first_to_alert(self, claim: Claim, thousandths: int, name: str | None) -> bool:
         if self.fails:
             raise LedgerUnusable("the disk is gone")
-        key = (claim.purse.scope, claim.limit_nano, thousandths)
+        key = (claim.purse.scope, claim.limit_nano, thousandths, name)
         first = key not in self.given
         self.given.add(key)
         return first
+
+    def on_excess(self, listener: object) -> None:
+        pass
 
 
 @pytest.fixture
@@ -260,9 +346,10 @@ def test_purses_that_nobody_asks_for_are_forgotten(
     monkeypatch.setattr(budget_alerts, "WATCHED", 3)
     alarm = alarm_of(told)
     budget = Budget(usd=1, per="day")
-    for limit in (1, 2, 3, 1, 4):
-        alarm.watch(Claim(ALL, limit * 100), budget)
-    assert [limit for _, limit in alarm._watched] == [300, 100, 400]
+    purses = {number: Purse(*ALWAYS, "task", str(number)) for number in range(5)}
+    for number in (1, 2, 3, 1, 4):
+        alarm.watch(Claim(purses[number], 100), budget)
+    assert list(alarm._watched) == [purses[number].scope for number in (3, 1, 4)]
 
 
 def test_what_is_spent_after_the_close_is_told_nobody_and_leaves_no_thread(

@@ -347,3 +347,21 @@ def test_a_200_that_is_an_error_is_not_an_empty_answer(server: FaultServer) -> N
     server.always(json_reply(error_body("overloaded_error") | {"choices": completion("")["choices"]}))
     with client_of(server) as client, pytest.raises(Overloaded):
         client.complete("Hi")
+
+
+@pytest.mark.parametrize(
+    ("reported", "output", "reasoning"),
+    [
+        ({"completion_tokens": 100, "total_tokens": 132}, 100, 94),
+        ({"completion_tokens": 9, "total_tokens": 135}, 103, 94),
+        ({"completion_tokens": 9}, 9, 9),
+        ({"completion_tokens": 9, "total_tokens": 41}, 9, 9),
+    ],
+    ids=["within the answer", "beside the answer", "no total", "more than the answer"],
+)
+def test_what_was_thought_is_counted_once(reported: dict[str, int], output: int, reasoning: int) -> None:
+    """Whether a provider counts reasoning within the answer or beside it is told by the total."""
+    details = {"completion_tokens_details": {"reasoning_tokens": 94}}
+    usage = read_usage({"prompt_tokens": 32, **reported, **details})
+    assert usage is not None
+    assert (usage.output_tokens, usage.reasoning_tokens) == (output, reasoning)

@@ -69,7 +69,7 @@ class Lesson:
         kept.append((counted, actual))
         del kept[:-EACH]
         self._seen += 1
-        if self._seen <= EAGER or self._seen % EVERY == 0:
+        if self._seen <= EAGER or self._seen % EVERY == 0 or actual > self.line.highest(counted):
             pairs = [pair for each in self._pairs for pair in each]
             slope, intercept = fitted(pairs, self._prior)
             self.line = Line(slope, intercept, self._excess(pairs, Line(slope, intercept, 0)))

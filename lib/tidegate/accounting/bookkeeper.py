@@ -253,9 +253,23 @@ class Bookkeeper:
         items = [item for item in self._queue if item.entry is not None]
         cost = dollars_of(sum(item.entry.cost_nano or 0 for item in items if item.entry is not None))
         kept = sum(item.segment is not None for item in items)
-        where = f"{kept} of them are in {self._journal.folder}, and are taken in when the ledger is next opened"
-        what = f"{len(items)} entries ({spoken(cost)}) could not be written"
-        tell_user(f"the ledger: {what} ({_first_line(error)}); {where}")
+        what = f"{_entries(len(items))} ({spoken(cost)}) could not be written ({_first_line(error)})"
+        lost = len(items) - kept
+        where = f"in {self._journal.folder}, and {_are(kept)} taken in when the ledger is next opened"
+        parts = [
+            what,
+            f"{kept} of them {_are(kept)} {where}" if kept else "",
+            f"{lost} {_are(lost)} lost" if lost else "",
+        ]
+        tell_user(f"the ledger: {'; '.join(filter(None, parts))}")
+
+
+def _entries(number: int) -> str:
+    return f"{number} {'entry' if number == 1 else 'entries'}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def tell_user(problem: str) -> None:

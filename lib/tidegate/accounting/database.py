@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 
 from tidegate.accounting import migrations
 from tidegate.accounting.schema import VERSION
-from tidegate.accounting.sqlite_file import newer, problem_with
+from tidegate.accounting.sqlite_file import file_of, newer, problem_with, quoted
 from tidegate.accounting.sqlite_forks import close_before_fork, using_sqlite
 from tidegate.clock import SYSTEM_CLOCK, Clock
 from tidegate.errors import LedgerUnusable
@@ -68,16 +69,18 @@ class Database:
             self._known = found
 
     def _make_room(self, file: Path) -> None:
-        problem = problem_with(file, migrations.REVISIONS)
-        if problem is None:
-            try:
+        failure: OSError | None = None
+        try:
+            problem = problem_with(file, migrations.REVISIONS)
+            if problem is None:
                 file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 with contextlib.suppress(FileExistsError):  # what was asked and what it cost concerns its owner alone
                     os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
-            except OSError as error:
-                problem = error.strerror or str(error)
+        except (OSError, sqlite3.Error) as error:
+            problem = _reason(error)
+            failure = OSError(problem)
         if problem is not None:
-            raise LedgerUnusable(f"the ledger {self.shown} cannot be opened: {problem}")
+            raise LedgerUnusable(f"the ledger {self.shown} cannot be opened: {problem}") from failure
 
     def _new_engine(self) -> Engine:
         if not self.is_sqlite:
@@ -168,8 +171,10 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, OSError) as error:  # its text may hold values of the program's, such as names of tasks
-            raise LedgerUnusable(f"the ledger {self.shown} cannot be used: {_reason(error)}") from None
+        except (SQLAlchemyError, OSError, OverflowError, UnicodeError) as error:
+            # Its own text may hold values of the program's, such as names of tasks.
+            reason = _reason(error)
+            raise LedgerUnusable(f"the ledger {self.shown} cannot be used: {reason}") from OSError(reason)
 
     def lock_charging(self, connection: Connection, *, alone: bool) -> None:
         """Until the transaction ends: nobody makes a purse while somebody adds rows that it would have to count."""
@@ -194,32 +199,74 @@ class Database:
 
 _BACKENDS = ("sqlite", "postgresql")
 
+_PLACE = ("user", "host", "hostaddr", "port", "dbname", "service", "options")
+"""The options of a server's address that say where, and in which of its schemas; not how."""
+
 
 def checked_url(url: object) -> URL:
     """The address of a ledger. Raises `LedgerUnusable` for what is none; a password is not repeated."""
     if not isinstance(url, str) or "://" not in url:
         raise LedgerUnusable(f"a ledger's address looks like {_SPOKEN}")
     try:
-        parsed = make_url(url)
-        if parsed.drivername == "postgresql":  # SQLAlchemy's own choice is an older driver
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        if parsed.get_backend_name() in _BACKENDS:  # what others would need is nobody's concern
+        parsed = _read(url)
+        problem = _unsuitable(parsed)
+        if problem is None:
             parsed.get_dialect().import_dbapi()
     except ModuleNotFoundError:
-        problem = "its driver is not installed: `pip install 'tidegate[postgres]'`"
+        problem = (
+            "its driver is not installed; `pip install 'tidegate[postgres]'` brings that of `postgresql+psycopg://`"
+        )
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError):
         problem = f"it is not understood; {_SPOKEN} are"
-    else:
-        unsuitable = _unsuitable(parsed)
-        if unsuitable is None:
-            return parsed
-        problem = unsuitable
+    if problem is None:
+        return parsed
     raise LedgerUnusable(f"the ledger `{url.split('://', maxsplit=1)[0][:40]}://…` cannot be opened: {problem}")
+
+
+def _read(url: str) -> URL:
+    """The parts of an address. Raises `ArgumentError` or `ValueError`."""
+    parsed = make_url(url)
+    if parsed.drivername == "postgresql":  # SQLAlchemy's own choice is an older driver
+        return parsed.set(drivername="postgresql+psycopg")
+    file = file_of(url)
+    return parsed if file is None else parsed.set(database=str(file))  # releases of SQLAlchemy differ about `%20`
 
 
 def shown(url: URL) -> str:
     """The address without what is secret: a password may stand among the options as well."""
+    if _torn(url):
+        return f"{url.drivername}://…"
+    if url.get_backend_name() == "sqlite":
+        return f"{url.drivername}:///{quoted(url.database or '')}"
     return url.set(query={}).render_as_string(hide_password=True)
+
+
+def shown_address(url: str) -> str:
+    """The same of an address that may not be understood."""
+    try:
+        return shown(make_url(url))
+    except (ArgumentError, ValueError):
+        scheme, _, rest = url.partition("://")
+        user, at, place = rest.partition("?")[0].rpartition("@")
+        return f"{scheme[:40]}://{user.partition(':')[0]}:***@{place}" if at and ":" in user else f"{scheme[:40]}://…"
+
+
+def _torn(url: URL) -> bool:
+    """Whether an `@` of the password stands as it is: then a part of it would be taken for the server's name."""
+    return "@" in (url.host or "") or re.match(r"\d+/[^?]*\?\w+=", str(url.password or "")) is not None
+
+
+def same_place(url: str) -> str:
+    """A text that all addresses of one database of a server have in common, whatever driver and password they name."""
+    try:
+        parsed = _read(url)
+    except (ArgumentError, ValueError):
+        return url
+    parts: dict[str, Any] = {"user": parsed.username, "host": parsed.host, "port": parsed.port}
+    parts |= {"dbname": parsed.database} | {name: parsed.query[name] for name in _PLACE if name in parsed.query}
+    parts = {"dbname": parts["user"], "port": 5432} | {name: part for name, part in parts.items() if part}
+    parts["host"] = str(parts.get("host", "")).lower()
+    return repr((parsed.get_backend_name(), sorted((name, str(part)) for name, part in parts.items())))
 
 
 def _identity(file: Path | None) -> tuple[int, int] | None:
@@ -235,6 +282,11 @@ def _unsuitable(url: URL) -> str | None:
         return f"a ledger is an address like {_SPOKEN}"
     if url.get_backend_name() == "sqlite" and (url.database or ":").startswith((":", "file:")):
         return "it needs a file, as in `sqlite:///usage.db` or `sqlite:////var/lib/usage.db`"
+    if url.get_dialect().is_async:
+        instead = "sqlite:///…" if url.get_backend_name() == "sqlite" else "postgresql+psycopg://…"
+        return f"its driver has to be a synchronous one: write `{instead}`, which asynchronous programs use as well"
+    if _torn(url):
+        return "an `@` in its password or its options is written `%40`"
     return None
 
 
@@ -267,4 +319,6 @@ def _reason(error: BaseException) -> str:
         return (str(error.orig).strip().splitlines() or [type(error.orig).__name__])[0][:200]
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return type(error).__name__
+    if isinstance(error, sqlite3.Error):
+        return str(error)
+    return "a number is larger than it can keep" if isinstance(error, OverflowError) else type(error).__name__

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from tidegate.accounting.entries import Entry, microseconds
+from tidegate.accounting.entries import MOST, Entry, microseconds
 from tidegate.accounting.exporting import Format, write_rows
 from tidegate.accounting.money import dollars_of, nano_of
 from tidegate.accounting.periods import ALWAYS, Calendar, Span
@@ -27,6 +27,9 @@ from tidegate.errors import ConfigError, LedgerUnusable, nearest
 from tidegate.jsontext import decode, encode
 
 Durability = Literal["call", "disk"]
+
+_END = microseconds(dt.datetime(5138, 1, 1, tzinfo=dt.UTC))
+"""Later moments are no dates in some time zone, in microseconds since 1970."""
 
 GROUPS = ("day", "model", "provider", "task")
 """What a summary can be grouped by, besides `tag:<name>`."""
@@ -113,19 +116,15 @@ class Ledger:
         self.post(
             Entry(
                 call_id=f"elsewhere-{secrets.token_hex(8)}",
-                at=int(self._clock.time() * 1_000_000) if at is None else microseconds(at),
+                at=self._now() if at is None else _moment(at),
                 provider=provider,
                 model=name,
                 task=task,
-                tags=tags or {},
+                tags=_labels(tags),
                 input_tokens=usage.input_tokens,
                 cached_tokens=usage.cached_input_tokens,
                 output_tokens=usage.output_tokens,
-                cost_nano=nano_of(_decimal(cost))
-                if cost is not None
-                else None
-                if quote is None
-                else quote.cost_nano(usage),
+                cost_nano=_stated(cost) if cost is not None else None if quote is None else quote.cost_nano(usage),
                 price_source="stated" if cost is not None else None if quote is None else quote.source,
                 price_date=None if quote is None else quote.date,
             )
@@ -158,15 +157,21 @@ class Ledger:
         """
         _check_days(days)
         _check_group(by)
-        span = self.calendar.last_days(days, self._now())
+        span = self._span(days)
         database, queries = self.store.asked()
         groups = {} if by is None else queries.grouped(database, span, by, self._day_of)
         # Not asked for a second time: meanwhile another process may have added to it.
         whole = queries.total(database, span, queries.Filter()) if by is None else added_up(groups.values())
         return _summary(whole, groups, days=days, since=self.calendar.local(span.since_us), by=by)
 
+    def nothing(self, days: int = 30, by: str | None = None) -> Summary:
+        """What `summary` answers when there are no calls: nothing is opened, or made. Raises `ConfigError`."""
+        _check_days(days)
+        _check_group(by)
+        return _summary(Figures(), {}, days=days, since=self.calendar.local(self._span(days).since_us), by=by)
+
     def today(self) -> Summary:
-        """What was used since midnight, by model."""
+        """What was used since midnight, by model. Like all days, this one ends: what is dated later is not in it."""
         return self.summary(days=1, by="model")
 
     def cost(
@@ -211,7 +216,9 @@ class Ledger:
         if days is None:
             return ALWAYS
         _check_days(days)
-        return self.calendar.last_days(days, self._now())
+        now = self._now()
+        # What is dated after today, by a clock that is wrong, is of none of these days.
+        return self.calendar.last_days(days, now)._replace(until_us=self.calendar.span("day", now).until_us)
 
     @property
     def now(self) -> dt.datetime:
@@ -256,6 +263,7 @@ class Ledger:
             raise ConfigError(f"a budget is set by a name and its options, not by {name!r} and {options!r}")
         database, queries = self.store.asked()
         queries.set_budget(database, name, encode(dict(options)).decode())
+        self.store.look_around()  # so that it holds from here also while the ledger cannot be read
 
     def clear_budget(self, name: str) -> bool:
         """Take a budget back; whether there was one of that name."""
@@ -287,6 +295,30 @@ def _count(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ConfigError(f"`{name}` is a whole number, zero or more, not {value!r}")
     return value
+
+
+def _stated(cost: Decimal | str) -> int:
+    """Nano-dollars."""
+    dollars = _decimal(cost)
+    if dollars.is_finite() and dollars > dollars_of(MOST):
+        raise ConfigError(f"`cost` is at most {dollars_of(MOST):,.0f} US dollars for one call, not {cost!r}")
+    return nano_of(dollars)
+
+
+def _moment(at: dt.datetime) -> int:
+    since = microseconds(at)
+    if not 0 <= since < _END:
+        raise ConfigError(f"`at` is a moment from 1970 to 5137, not {at.isoformat()}")
+    return since
+
+
+def _labels(tags: Mapping[str, str] | None) -> Mapping[str, str]:
+    if tags is not None and not isinstance(tags, Mapping):
+        raise ConfigError(f"`tags` is a dict of names and texts, not `{type(tags).__name__}`")
+    for name, value in (tags or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigError(f"`tags` is a dict of names and texts; {name!r}: {value!r} is no pair of them")
+    return tags or {}
 
 
 def _decimal(cost: Decimal | str) -> Decimal:

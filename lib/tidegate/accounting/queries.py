@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, RowMapping, Select, Table, and_, delete, func, select, true
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, and_, delete, func, select, true
 
 from tidegate.accounting.database import Database
 from tidegate.accounting.entries import storable
 from tidegate.accounting.periods import Span
 from tidegate.accounting.purses import Purse
 from tidegate.accounting.reports import NO_LABEL, Figures, added_up, without
-from tidegate.accounting.schema import ATTEMPTS, BUDGETS, LABELLED, PURSES, RESERVATIONS, TOTALS
+from tidegate.accounting.schema import ATTEMPTS, BUDGETS, HOLDERS, LABELLED, PURSES, RESERVATIONS, TOTALS
 from tidegate.accounting.seeding import spent_before
 from tidegate.accounting.sums import FIGURES, TASK, counted, tag_label, tag_value, upsert_into
 
@@ -136,18 +136,31 @@ def purses(database: Database, span: Span, kind: str = "") -> list[RowMapping]:
 
 
 def standing(database: Database, purse: Purse) -> tuple[int, int]:
-    """What is spent and what is reserved of a purse, in nano-dollars, also of one that nobody has drawn on yet."""
+    """What is spent and what is reserved of a purse, in nano-dollars, also of one that nobody has drawn on yet.
+
+    What a process had reserved whose lease is over is left out: whoever needs it will have it.
+    """
     with database.reading() as connection:
         query = select(PURSES.c.spent_nano, PURSES.c.reserved_nano).where(PURSES.c.scope == purse.scope)
         found = connection.execute(query).one_or_none()
-        return (spent_before(connection, purse), 0) if found is None else (found[0], found[1])
+        if found is None:
+            return spent_before(connection, purse), 0
+        nobodys = select(func.sum(RESERVATIONS.c.amount_nano)).where(RESERVATIONS.c.scope == purse.scope)
+        dead = int(connection.scalar(nobodys.where(_of_the_dead(database, connection))) or 0) if found[1] else 0
+        return found[0], max(0, found[1] - dead)
 
 
 def reserved(database: Database) -> int:
     """Nano-dollars that are reserved by calls under way, each counted once."""
     with database.reading() as connection:
-        each = select(func.max(RESERVATIONS.c.amount_nano).label("amount")).group_by(RESERVATIONS.c.id).subquery()
-        return int(connection.scalar(select(func.sum(each.c.amount))) or 0)
+        each = select(func.max(RESERVATIONS.c.amount_nano).label("amount")).group_by(RESERVATIONS.c.id)
+        living = each.where(~_of_the_dead(database, connection)).subquery()
+        return int(connection.scalar(select(func.sum(living.c.amount))) or 0)
+
+
+def _of_the_dead(database: Database, connection: Connection) -> ColumnElement[bool]:
+    """Whether a reservation's process shows no sign of life any more."""
+    return RESERVATIONS.c.holder.in_(select(HOLDERS.c.id).where(HOLDERS.c.lease_until < database.now(connection)))
 
 
 def set_budget(database: Database, name: str, options: str) -> None:

@@ -126,7 +126,8 @@ class Summary(Figures):
 
 
 def _lines(summary: Summary) -> Iterator[str]:
-    yield f"{_spoken('since ' + summary.since.date().isoformat(), summary)}, mean ${summary.daily_mean or 0:.6f} a day"
+    mean = "unknown" if summary.daily_mean is None else f"${summary.daily_mean:.6f} a day"
+    yield f"{_spoken('since ' + summary.since.date().isoformat(), summary)}, mean {mean}"
     for label, figures in summary.groups.items():
         yield f"  {_spoken(label, figures)}"
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from tidegate.accounting.bookkeeper import BATCH, Bookkeeper, tell_user
 from tidegate.accounting.journal import Journal, left_behind
-from tidegate.accounting.sqlite_file import budgets_in
+from tidegate.accounting.remembered import remember, remembered
+from tidegate.accounting.sqlite_file import budgets_in, file_of, in_memory, quoted
 from tidegate.accounting.turns import alone_in
 from tidegate.clock import Clock
 from tidegate.errors import LedgerUnusable
@@ -29,7 +32,7 @@ SpentListener = Callable[[dict[str, int]], None]
 
 def default_url() -> str:
     """The user's own ledger: `usage.db` in the folder where programs keep their data."""
-    return f"sqlite:///{data_folder() / 'usage.db'}"
+    return f"sqlite:///{quoted(data_folder() / 'usage.db')}"
 
 
 def data_folder() -> Path:
@@ -43,9 +46,25 @@ def _anchored(url: str) -> str:
     """The address of a file from its root: the ledger stays where it is when the program changes its folder."""
     scheme, slashes, rest = url.partition(":///")
     path, mark, options = rest.partition("?")
-    if not scheme.startswith("sqlite") or not path or path.startswith((":", "file:")):
+    if not scheme.startswith("sqlite") or not path or in_memory(path):
         return url
-    return f"{scheme}{slashes}{Path(path).absolute()}{mark}{options}"
+    whole = Path(path) if Path(path).is_absolute() else Path(quoted(Path.cwd()), path)
+    return f"{scheme}{slashes}{whole}{mark}{options}"
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.pending")
+
+
+def _name_of_server(url: str) -> str:
+    """The name of the folder of the journals of a server's database."""
+    with no_fork():
+        from tidegate.accounting.database import same_place  # noqa: PLC0415 (with SQLAlchemy)
+    return _digest(same_place(url))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 class Store:
@@ -57,7 +76,10 @@ class Store:
             raise LedgerUnusable(
                 "a ledger's address looks like `sqlite:///usage.db` or `postgresql+psycopg://user@host/name`"
             )
+        if "\0" in unquote(url):
+            raise LedgerUnusable("a ledger's address has no NUL in it")
         self.url = _anchored(url)
+        self._server = None if self.file is not None else _name_of_server(self.url)
         self._sync = sync
         self._clock = clock
         self._open: tuple[Database, Rows] | None = None
@@ -75,26 +97,32 @@ class Store:
     @property
     def file(self) -> Path | None:
         """The file of an SQLite ledger."""
-        scheme, _, path = self.url.partition(":///")
-        return Path(path.partition("?")[0]).absolute() if scheme.startswith("sqlite") else None
+        return file_of(self.url)
 
     @property
     def shown(self) -> str:
         """The address without what is secret."""
-        address = self.url.partition("?")[0]
         if self.file is not None:
-            return address
-        scheme, _, rest = address.partition("://")
-        user, at, place = rest.rpartition("@")
-        name, colon, _ = user.partition(":")
-        return f"{scheme}://{name}{colon and ':***'}{at}{place}"
+            return self.url.partition("?")[0]
+        with no_fork():
+            from tidegate.accounting.database import shown_address  # noqa: PLC0415 (with SQLAlchemy)
+        return shown_address(self.url)
 
     @property
     def _pending(self) -> Path:
-        """The folder of the journals."""
+        """The folder of the journals: one, however the address of the database is written."""
         if self.file is not None:
-            return self.file.with_name(self.file.name + ".pending")
-        return data_folder() / "pending" / hashlib.sha256(self.url.encode()).hexdigest()[:16]
+            return _beside(Path(os.path.realpath(self.file)))
+        return data_folder() / "pending" / str(self._server)
+
+    @property
+    def _pending_once(self) -> list[Path]:
+        """Where earlier releases had them, by the spelling of the address."""
+        if self.file is not None:
+            return [_beside(self.file)]
+        _, slashes, rest = self.url.partition("://")
+        spellings = {self.url, *(f"{scheme}{slashes}{rest}" for scheme in ("postgresql", "postgresql+psycopg"))}
+        return [data_folder() / "pending" / _digest(each) for each in sorted(spellings)]
 
     # Opening
 
@@ -127,8 +155,14 @@ class Store:
         return self._take_in(self._opened()[1])
 
     def _take_in(self, rows: Rows) -> bool:
-        with alone_in(self._pending) as alone:
-            for path, entries, torn in left_behind(self._pending) if alone else ():
+        folders = dict.fromkeys((*self._pending_once, self._pending))
+        alone = [self._take_in_from(folder, rows) for folder in folders]
+        return all(alone)
+
+    @staticmethod
+    def _take_in_from(folder: Path, rows: Rows) -> bool:
+        with alone_in(folder) as alone:
+            for path, entries, torn in left_behind(folder) if alone else ():
                 for start in range(0, len(entries), BATCH):
                     rows.write(entries[start : start + BATCH], ())
                 if torn > 1:  # the last one may be of the moment in which the process died: it was not acknowledged
@@ -140,7 +174,7 @@ class Store:
     @property
     def is_there(self) -> bool:
         """Whether there is anything to read: asking this makes no file. A server is taken to be there."""
-        return self.file is None or self.file.exists() or self._pending.exists()
+        return self.file is None or any(each.exists() for each in (self.file, self._pending, *self._pending_once))
 
     # Reading and reserving
 
@@ -161,10 +195,21 @@ class Store:
         return queries.budgets(self.database())
 
     def look_around(self) -> list[tuple[str, str]]:
-        """The same, and what processes left behind that ended without closing the ledger: budgets count it."""
-        if self._till is not None:
-            self.take_in()
-        return self.stored_budgets()
+        """The same, and what processes left behind that ended without closing the ledger: budgets count it.
+
+        While the ledger cannot be read these are the budgets that it kept when it was last looked at from this machine.
+        """
+        try:
+            if self._till is not None:
+                self.take_in()
+            budgets = self.stored_budgets()
+        except LedgerUnusable:
+            kept = remembered(self._pending)
+            if not kept:
+                raise
+            return kept
+        remember(self._pending, budgets)
+        return budgets
 
     def till(self) -> Till:
         """Where money of this ledger is reserved. Opens it."""

@@ -8,15 +8,17 @@ transaction. A process keeps its reservations alive by a lease; what a dead one 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from tidegate.accounting.database import BUSY_SECONDS, Database
 from tidegate.accounting.purses import Claim, Purse, Verdict
@@ -48,8 +50,28 @@ _READ = (
     .with_for_update()
 )
 _RESERVE = insert(RESERVATIONS)
+_HOLD_NOTHING = (
+    select(HOLDERS.c.id)
+    .where(HOLDERS.c.lease_until < bindparam("now"), ~exists().where(RESERVATIONS.c.holder == HOLDERS.c.id))
+    .with_for_update(skip_locked=True)  # whoever has one of these is about to come back to life, or to delete it
+)
 
 _GRANTED = Verdict("granted")
+
+CLOSING = 1.0
+"""Seconds that `close` may take at most to say that this process holds nothing any more."""
+
+
+class Excess(NamedTuple):
+    """What was granted although it may be more than is left of a claim that is not hard."""
+
+    claim: Claim
+    spent_nano: int
+    asked_nano: int
+
+
+ExcessListener = Callable[[Excess], None]
+"""Told of each, once it is reserved."""
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +118,7 @@ class Till:
         self._take_in = take_in
         self._lease = lease
         self._clock = clock
+        self._listeners: list[weakref.WeakMethod[ExcessListener]] = []
         self._renew()
         reset_in_child(self._renew)
 
@@ -174,30 +197,42 @@ class Till:
                     self._release(request.id)
 
     def _settle(self, requests: Sequence[_Request], seconds: float) -> None:
-        self._decide(requests, seconds)
+        excesses = self._decide(requests, seconds)
         blocked = [request for request in requests if request.verdict is not None and request.verdict.outcome == "wait"]
         self._mark([request for request in requests if request not in blocked])
         if blocked and self._release_dead(seconds):
-            self._decide(blocked, seconds)
+            excesses += self._decide(blocked, seconds)
         self._mark(blocked)
+        self._tell(excesses)
 
-    def _decide(self, requests: Sequence[_Request], seconds: float) -> None:
+    def _decide(self, requests: Sequence[_Request], seconds: float) -> list[Excess]:
+        """Give each its verdict; what is granted although it may be too much."""
         again = [request.id for request in requests if request.may_be_reserved]
         for request in requests:
             request.unknown = True
         try:
-            with self._database().writing(seconds) as connection:
-                if again:  # whoever decided them failed, and nobody was told
-                    settle(connection, {}, end_reservations(connection, again))
-                verdicts = _Session(self._database(), connection, self._holder, self._made).decide(requests)
-                renewed_at = self._prolong(connection) if _GRANTED in verdicts else self._renewed_at
+            try:
+                verdicts, excesses = self._transact(requests, again, seconds)
+            except _PursesGone:
+                self._made.clear()
+                verdicts, excesses = self._transact(requests, again, seconds)
         except BaseException:
             self._made.clear()  # what was made may not have been committed
             raise
-        self._renewed_at = renewed_at
         for request, verdict in zip(requests, verdicts, strict=True):
             request.verdict = verdict
             request.unknown = False
+        return excesses
+
+    def _transact(
+        self, requests: Sequence[_Request], again: Sequence[str], seconds: float
+    ) -> tuple[list[Verdict], list[Excess]]:
+        with self._database().writing(seconds) as connection:
+            session = _Session(self._database(), connection, self._holder, self._made)
+            verdicts = session.decide(requests, again)
+            renewed_at = self._prolong(connection) if _GRANTED in verdicts else self._renewed_at
+        self._renewed_at = renewed_at
+        return verdicts, session.excesses
 
     def _mark(self, requests: Sequence[_Request], error: Exception | None = None) -> None:
         """Hand the verdicts out."""
@@ -219,11 +254,14 @@ class Till:
         if not dead or not self._take_in():
             return False
         with database.writing(seconds) as connection:
+            database.lock_charging(connection, alone=True)
+            # Purses before holders, as whoever reserves: one of the dead may come back in this moment.
+            held = select(RESERVATIONS.c.scope).where(RESERVATIONS.c.holder.in_(dead)).distinct()
+            connection.execute(_READ, {"scopes": list(connection.scalars(held))})
             gone = delete(HOLDERS).where(HOLDERS.c.id.in_(dead), over).returning(HOLDERS.c.id)
             theirs = RESERVATIONS.c.holder.in_(connection.scalars(gone).all())
-            freed = end_reservations(
-                connection, connection.scalars(select(RESERVATIONS.c.id).where(theirs).distinct()).all()
-            )
+            ids = connection.scalars(select(RESERVATIONS.c.id).where(theirs).distinct()).all()
+            freed = end_reservations(connection, ids)
             settle(connection, {}, freed)
         return bool(freed)
 
@@ -261,12 +299,14 @@ class Till:
                     self._keeper.start()
 
     def _keep(self, stop: threading.Event) -> None:
-        """Prolong the lease while anything is reserved; end when nothing has been for a while."""
+        """Prolong the lease while anything is reserved, and see who is dead; end when nothing has been for a while."""
         while not self._clock.wait(stop, self._lease / 3):
             with self._keeping:
                 if not self._held:
                     self._keeper = None
                     return
+            with contextlib.suppress(LedgerUnusable):  # the next round is early enough
+                self._release_dead(self._lease / 6)
             try:
                 with self._database().writing() as connection:
                     renewed_at = self._prolong(connection)
@@ -279,25 +319,62 @@ class Till:
         now = self._clock.monotonic(), self._clock.time()
         if all(0 <= new - old < self._lease / 6 for new, old in zip(now, self._renewed_at, strict=True)):
             return self._renewed_at
-        until = self._database().now(connection) + int(self._lease * _MICRO)
+        moment = self._database().now(connection)
+        until = moment + int(self._lease * _MICRO)
         upsert = upsert_into(connection, HOLDERS).values(id=self._holder, lease_until=until)
         connection.execute(upsert.on_conflict_do_update(index_elements=["id"], set_={"lease_until": until}))
+        connection.execute(delete(HOLDERS).where(HOLDERS.c.id.in_(_HOLD_NOTHING)), {"now": moment})
         return now
 
     # Alerts
 
-    def first_to_alert(self, claim: Claim, thousandths: int) -> bool:
-        """Whether nobody has given this alert before; from now on somebody has."""
-        key = {"scope": claim.purse.scope, "usd_nano": claim.limit_nano, "thousandths": thousandths}
+    def first_to_alert(self, claim: Claim, thousandths: int, name: str | None = None) -> bool:
+        """Whether nobody has given this alert of the budget of this name before; from now on somebody has."""
+        scope = claim.purse.scope
+        if name is not None:  # a scope begins with a figure, so one with a name before it is none of those without
+            scope = f"#{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:32]} {scope}"
+        key = {"scope": scope, "usd_nano": claim.limit_nano, "thousandths": thousandths}
         with self._database().writing() as connection:
-            return bool(
-                connection.execute(upsert_into(connection, ALERTS).values(**key).on_conflict_do_nothing()).rowcount
-            )
+            # Not by `rowcount`, which is not known of every statement of every driver.
+            given = upsert_into(connection, ALERTS).values(**key).on_conflict_do_nothing().returning(ALERTS.c.scope)
+            return connection.scalar(given) is not None
+
+    def on_excess(self, listener: ExcessListener) -> None:
+        """Call a bound method, for as long as its object lives, when more is granted than a claim would allow."""
+        if listener not in [reference() for reference in self._listeners]:
+            self._listeners.append(weakref.WeakMethod(listener))
+
+    def _tell(self, excesses: Iterable[Excess]) -> None:
+        for excess in excesses:
+            for listener in [reference() for reference in self._listeners]:
+                if listener is not None:
+                    listener(excess)
 
     def close(self) -> None:
-        """Stop the thread that prolongs the lease."""
+        """Stop the thread that prolongs the lease, and give the lease up if nothing is reserved under it."""
         self._stop.set()
         self._wake()
+        if self._renewed_at != (-inf, -inf):
+            with contextlib.suppress(LedgerUnusable):  # then it ends by itself
+                sheltered(self._leave)
+
+    def _leave(self) -> None:
+        if not self._lock.acquire(timeout=CLOSING):  # somebody reserves, and needs it
+            return
+        try:
+            self._renewed_at = (-inf, -inf)  # whoever reserves all the same takes it anew
+            database = self._database()
+            if database.file is not None and not database.file.exists():  # to write to it would make it again
+                return
+            with database.writing(CLOSING) as connection:
+                empty = ~exists().where(RESERVATIONS.c.holder == HOLDERS.c.id)
+                connection.execute(delete(HOLDERS).where(HOLDERS.c.id == self._holder, empty))
+        finally:
+            self._lock.release()
+
+
+class _PursesGone(Exception):
+    """A purse that was there is not: it has to be made, and the lock for that comes before all others."""
 
 
 class _Session:
@@ -308,27 +385,51 @@ class _Session:
         self._connection = connection
         self._holder = holder
         self._made = made
+        self._alone = False
+        """Whether nobody else makes or charges purses until the transaction ends."""
+        self.excesses: list[Excess] = []
 
-    def decide(self, requests: Sequence[_Request]) -> list[Verdict]:
+    def decide(self, requests: Sequence[_Request], again: Sequence[str] = ()) -> list[Verdict]:
+        """The verdict of each. `again`: those whose decision failed, of which nobody was told.
+
+        Locks are taken in one order everywhere: the one for charging, then purses by their names, then the rest.
+        """
         purses = {claim.purse.scope: claim.purse for request in requests for claim in request.claims}
-        self._make(purses)
-        known = self._read(purses)
-        gone = purses.keys() - known.keys()
-        if gone:  # made in a transaction that was rolled back, or removed by somebody
-            self._made -= gone
-            self._make(purses)
-            known = self._read(purses)
+        if again:
+            self._be_alone()
+        known = self._find(purses)
+        if again:
+            settle(self._connection, {}, end_reservations(self._connection, again))
+            known = self._find(purses)
         verdicts = [self._decide(request, known) for request in requests]
         self._keep([request for request, verdict in zip(requests, verdicts, strict=True) if verdict is _GRANTED])
         forget_calls(self._connection, purses)
         return verdicts
+
+    def _be_alone(self) -> None:
+        if not self._alone:
+            self._database.lock_charging(self._connection, alone=True)
+            self._alone = True
+
+    def _find(self, purses: Mapping[str, Purse]) -> dict[str, list[int]]:
+        """What is spent and reserved of each; those that are not there are made."""
+        self._make(purses)
+        known = self._read(purses)
+        gone = purses.keys() - known.keys()
+        if gone:  # made in a transaction that was rolled back, or removed by somebody
+            if not self._alone:
+                raise _PursesGone
+            self._made -= gone
+            self._make(purses)
+            known = self._read(purses)
+        return known
 
     def _make(self, purses: Mapping[str, Purse]) -> None:
         """Have a row for each purse; a new one begins with what the ledger has of it already."""
         missing = sorted(purses.keys() - self._made)
         if not missing:
             return
-        self._database.lock_charging(self._connection, alone=True)
+        self._be_alone()
         there = set(self._connection.scalars(select(PURSES.c.scope).where(PURSES.c.scope.in_(missing))))
         for scope in missing:
             if scope not in there:
@@ -355,18 +456,22 @@ class _Session:
         rows = self._connection.execute(_READ, {"scopes": list(purses)})
         return {scope: [spent, reserved] for scope, spent, reserved in rows}
 
-    @staticmethod
-    def _decide(request: _Request, known: Mapping[str, list[int]]) -> Verdict:
+    def _decide(self, request: _Request, known: Mapping[str, list[int]]) -> Verdict:
         waiting: Verdict | None = None
+        excesses = []
         for claim in request.claims:
             spent, reserved = known[claim.purse.scope]
+            too_much = spent + request.amount_nano > claim.limit_nano
+            if too_much and claim.hard:
+                return Verdict("refused", claim, spent, reserved)
+            if too_much:
+                excesses.append(Excess(claim, spent, request.amount_nano))
             if not claim.hard or spent + reserved + request.amount_nano <= claim.limit_nano:
                 continue
-            if spent + request.amount_nano > claim.limit_nano:
-                return Verdict("refused", claim, spent, reserved)
             waiting = waiting or Verdict("wait", claim, spent, reserved)
         if waiting is not None:
             return waiting
+        self.excesses += excesses
         for scope in {claim.purse.scope for claim in request.claims}:
             known[scope][1] += request.amount_nano
         return _GRANTED

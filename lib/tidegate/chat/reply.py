@@ -10,7 +10,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
-from tidegate.abandoned import close_later, watch_for_dropped
+from tidegate.abandoned import close_at_exit, close_later, watch_for_dropped
 from tidegate.attempts import Attempt
 from tidegate.chat.timeline import Timeline, Trace
 from tidegate.errors import CallError, Cancelled, StreamUnfinished
@@ -155,6 +155,7 @@ class Stream(Iterator[Chunk]):
         self._ending: Ending | None = None
         self._listeners: list[Callable[[Ending], None]] = []
         watch_for_dropped()
+        close_at_exit(self)
 
     def __iter__(self) -> Self:
         return self
@@ -190,6 +191,8 @@ class Stream(Iterator[Chunk]):
     @property
     def text(self) -> str:
         """The answer so far."""
+        if self._ending is not None and self._ending.completion is not None:
+            return self._ending.completion.text  # a chunk on its way when another thread closed may be in one alone
         pieces, joined, text = self._joined
         if pieces is not self._pieces or joined != len(self._pieces):
             pieces = self._pieces

@@ -16,7 +16,7 @@ from tidegate.accounting.purses import Purse
 from tidegate.accounting.reports import NO_LABEL
 from tidegate.cli.answers import print_json
 from tidegate.cli.bars import bar
-from tidegate.cli.options import add_ledger_options, add_output_options, open_ledger
+from tidegate.cli.options import add_days_option, add_ledger_option, add_output_options, open_ledger
 from tidegate.cli.remarks import complain, remark
 from tidegate.cli.wrapping import write_line
 from tidegate.errors import ConfigError, nearest
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     clear.add_argument("--all", action="store_true", help="every one of them")
     for action in (every, clear):
         _add_common(action)
+    add_days_option(every)
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +58,7 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    add_ledger_options(parser)
+    add_ledger_option(parser)
     add_output_options(parser)
 
 
@@ -92,7 +93,10 @@ def _fields(options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     if options.alert_at is not None:
         fields["alert_at"] = _shares(options.alert_at)
     default = options.per if options.each is None else f"{options.per}-each-{options.each}"
-    return options.name or default, fields
+    name = default if options.name is None else options.name
+    if not name.strip():
+        raise ConfigError("--name is the name of a budget, and empty")
+    return name, fields
 
 
 def _shares(text: str) -> list[float]:
@@ -191,14 +195,23 @@ def _as_json(standing: _Standing) -> dict[str, Any]:
     }
 
 
-_COLUMNS = {"limit": 0, "spent": 0, "reserved": 76, "left": 0, "renews": 76, "": 90}
-"""Each from how many cells of a terminal's line on."""
+_COLUMNS = {
+    "limit": (0, UNBOUNDED),
+    "spent": (60, UNBOUNDED),
+    "reserved": (60, UNBOUNDED),
+    "used": (0, 59),
+    "left": (0, UNBOUNDED),
+    "renews": (76, UNBOUNDED),
+    "": (90, UNBOUNDED),
+}
+"""Each on terminals whose lines have from so many to so many cells. `used` is spent and reserved together: without it
+the figures of a line would not add up."""
 
 
 def _show(found: list[_Standing]) -> None:
     out = sys.stdout
     room = columns(out) if out.isatty() else UNBOUNDED
-    shown = [number for number, (_, least) in enumerate(_COLUMNS.items(), 1) if room >= least]
+    shown = [number for number, (least, most) in enumerate(_COLUMNS.values(), 1) if least <= room <= most]
     heads = [Column(name, right=name not in ("renews", ""), whole=True) for name in _COLUMNS]
     rows = [row for standing in found for row in _rows(standing)]
     kept = [[row[0], *(row[number] for number in shown)] for row in rows]
@@ -214,14 +227,14 @@ def _rows(standing: _Standing) -> list[list[str | Cell]]:
     renews = "" if standing.renews is None else standing.renews.strftime("%Y-%m-%d %H:%M")
     if not standing.lines:
         what = "each client's own" if budget.per == "run" else "nothing used yet"
-        return [[name, limit, "", "", "", renews or what, ""]]
+        return [[name, limit, "", "", "", "", renews or what, ""]]
     if len(standing.lines) == 1 and not standing.lines[0][0]:
         return [[name, limit, *_amounts(budget, *standing.lines[0][1:]), renews, _bar(budget, *standing.lines[0][1:])]]
-    rows: list[list[str | Cell]] = [[name, limit, "", "", "", renews, ""]]
+    rows: list[list[str | Cell]] = [[name, limit, "", "", "", "", renews, ""]]
     for who, spent, reserved in standing.lines:
         rows.append([f"  {who}", "", *_amounts(budget, spent, reserved), "", _bar(budget, spent, reserved)])
     if standing.others:
-        rows.append([Cell(f"  and {standing.others:,} more", "dim"), "", "", "", "", "", ""])
+        rows.append([Cell(f"  and {standing.others:,} more", "dim"), "", "", "", "", "", "", ""])
     return rows
 
 
@@ -229,7 +242,7 @@ def _amounts(budget: Budget, spent: Decimal, reserved: Decimal) -> list[str | Ce
     left = budget.usd - spent - reserved
     colour = _colour(budget, spent + reserved)
     shown = dollar_text(left) if left >= 0 else f"-{dollar_text(-left)}"
-    return [dollar_text(spent), dollar_text(reserved), Cell(shown, colour)]
+    return [dollar_text(spent), dollar_text(reserved), dollar_text(spent + reserved), Cell(shown, colour)]
 
 
 def _bar(budget: Budget, spent: Decimal, reserved: Decimal) -> Cell:

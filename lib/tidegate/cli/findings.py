@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from tidegate.transport.base import Transport
 
 NEEDED = (
-    "alembic", "genai-prices", "jiter", "openai", "orjson", "platformdirs", "prompt_toolkit", "pybreaker", "pydantic",
-    "pykka", "pyrate-limiter", "requests", "rich", "sqlalchemy", "sseclient-py", "tiktoken", "urllib3", "wcwidth",
+    "alembic", "genai-prices", "jiter", "jsonschema", "openai", "orjson", "platformdirs", "prompt_toolkit", "pybreaker",
+    "pydantic", "pykka", "pyrate-limiter", "requests", "rich", "sqlalchemy", "sseclient-py", "tiktoken",
+    "urllib3", "wcwidth",
 )  # fmt: skip
 """What pyproject.toml asks for; a test compares the two."""
 

@@ -20,6 +20,7 @@ from tidegate.version import __version__
 COMMANDS = {
     "ask": "ask a model, and see the answer come",
     "chat": "talk with a model",
+    "parse": "the JSON in what a model wrote",
     "usage": "what was used and what it cost",
     "budget": "budgets that every program of a ledger keeps to",
     "models": "providers, their models, windows and prices",
@@ -110,7 +111,9 @@ def _failed(error: Exception) -> int:
 
     if isinstance(error, TidegateError):
         complain(explained(error))
-        return ASKED_WRONGLY if isinstance(error, ConfigError) else FAILED
+        # A ledger's address may well be right, where its disk or its server fails.
+        wrong = isinstance(error, ConfigError) and not isinstance(error.__cause__, OSError)
+        return ASKED_WRONGLY if wrong else FAILED
     if isinstance(error, ModuleNotFoundError):
         complain(f"the package `{error.name}` is missing: `pip install tidegate` brings what it needs")
     elif isinstance(error, UnicodeDecodeError):

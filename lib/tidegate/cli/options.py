@@ -41,11 +41,15 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="log what happens, and show tracebacks")
 
 
-def add_ledger_options(parser: argparse.ArgumentParser) -> None:
-    """Which ledger is meant, and whose days."""
+def add_ledger_option(parser: argparse.ArgumentParser) -> None:
+    """Which ledger is meant."""
     parser.add_argument(
         "--ledger", metavar="URL", help="the ledger: a file or a URL; else TIDEGATE_LEDGER, else the user's own"
     )
+
+
+def add_days_option(parser: argparse.ArgumentParser) -> None:
+    """Whose days are meant."""
     parser.add_argument("--tz", metavar="NAME", help="whose days, such as Europe/Zurich (those of this machine)")
 
 
@@ -58,11 +62,13 @@ def open_ledger(options: argparse.Namespace) -> Ledger:
     url = settings.ledger if options.ledger is None else _ledger_url(options.ledger)
     if url is None:
         raise ConfigError("no ledger is kept here (TIDEGATE_LEDGER=none): name one with --ledger")
-    return Ledger(None if url == USERS_OWN else url, tz=options.tz or settings.tz, lazily=True)
+    return Ledger(None if url == USERS_OWN else url, tz=getattr(options, "tz", None) or settings.tz, lazily=True)
 
 
 def _ledger_url(text: str) -> str:
-    return text if "://" in text else f"sqlite:///{text}"
+    from tidegate.accounting.sqlite_file import quoted  # noqa: PLC0415
+
+    return text if "://" in text else f"sqlite:///{quoted(text)}"
 
 
 def seconds(text: str) -> float:

@@ -15,7 +15,7 @@ from tidegate.accounting.money import dollar_text
 from tidegate.accounting.reports import Figures, Summary, added_up
 from tidegate.cli.answers import print_json
 from tidegate.cli.bars import bar
-from tidegate.cli.options import add_ledger_options, add_output_options, count, open_ledger
+from tidegate.cli.options import add_days_option, add_ledger_option, add_output_options, count, open_ledger
 from tidegate.cli.remarks import remark
 from tidegate.cli.wrapping import write_line
 from tidegate.errors import ConfigError
@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model, task, day, provider or tag:NAME, such as tag:tenant (model)",
     )
     parser.add_argument("--csv", action="store_true", help="the groups as CSV")
-    add_ledger_options(parser)
+    add_ledger_option(parser)
+    add_days_option(parser)
     add_output_options(parser)
 
 
@@ -72,10 +73,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _nothing(ledger: Ledger, options: argparse.Namespace) -> int:
+    nothing = ledger.nothing(options.days, options.by)
     if options.json:
-        print_json(
-            {"ledger": ledger.url, "days": options.days, "by": options.by, "total": _figures(Figures()), "groups": []}
-        )
+        print_json(_as_json(ledger, nothing, {}))
     elif options.csv:
         _write_csv(options.by, {})
     remark(f"there is no ledger yet at {ledger.url}: the first call makes it")

@@ -104,7 +104,7 @@ def _count(text: str | None) -> float | None:
     """A number of units from 0 up; anything else is unknown."""
     if text is None or not (text.isdecimal() or _COUNT.fullmatch(text.strip())) or not text.isascii():
         return None
-    value = float(text)
+    value = float(text.strip())  # which strips more than `float` does
     return value if value <= LARGEST else None
 
 

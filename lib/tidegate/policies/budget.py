@@ -88,12 +88,16 @@ class BudgetPolicy:
         budgets = self._budgets()
         if not budgets:
             return proceed(call)
-        quote = self._prices.quote(call.route.provider, (call.route.model,))
+        quotes = [self._prices.quote(call.route.provider, (model,)) for model in _models(call)]
+        quote = None if None in quotes else max((each for each in quotes if each is not None), key=_dearness)
         if quote is None:
             self._unknown(budgets, f"the price of `{call.route}` is not known")
             return proceed(call)
         if not quote.worst_nano(1_000_000, 1_000_000):
             return proceed(call)  # it is free
+        if problem := _unbounded(call.request.options):
+            self._unknown(budgets, problem)
+            return proceed(call)
         call, most_output = self._bounded(call)
         return self._carry(call, proceed, budgets, quote.worst_nano(self._prices.most_input(call), most_output))
 
@@ -213,7 +217,36 @@ class BudgetPolicy:
 
 def _answers(request: ChatRequest) -> int:
     """How many answers are asked for at once: each has the whole bound."""
-    return max([1, *_counts(request.options, ("n", "best_of", "candidateCount"))])
+    return max([1, *_counts(request.options, _NUMBERS_OF_ANSWERS)])
+
+
+def _models(call: Call) -> list[str]:
+    """The model that is asked, and those that the provider is told it may ask instead (OpenRouter's `models`)."""
+    others = call.request.options.get("models")
+    return (
+        [call.route.model, *(each for each in others if isinstance(each, str))]
+        if isinstance(others, list)
+        else [call.route.model]
+    )
+
+
+def _dearness(quote: Quote) -> int:
+    return quote.worst_nano(1_000_000, 1_000_000)
+
+
+def _unbounded(options: Mapping[str, Any]) -> str:
+    """Why nobody can say what a call with these options may cost at most; nothing, if one can."""
+    for name in (*_ANSWER_BOUNDS, *_NUMBERS_OF_ANSWERS):
+        if name in options and not _counts(options, (name,)):
+            return f"`options` sets `{name}` to {options[name]!r}, which bounds nothing"
+    if options.get("service_tier") in _DEARER_TIERS:
+        return f"the price of the service tier `{options['service_tier']}` is not known"
+    return ""
+
+
+_NUMBERS_OF_ANSWERS = ("n", "best_of", "candidateCount")
+_DEARER_TIERS = ("priority", "fast")
+"""At which tokens cost more than a price list says."""
 
 
 def _counts(options: Mapping[str, Any], names: Sequence[str]) -> list[int]:

@@ -374,7 +374,10 @@ def read_usage(usage: object) -> Usage | None:
         return None
     cached = _count(usage.get("prompt_tokens_details"), "cached_tokens") or 0
     thought = _count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0
-    return Usage(into or 0, out or 0, min(cached, into or 0), 0, thought)
+    into, out = into or 0, out or 0
+    if thought and _count(usage, "total_tokens") == into + out + thought:
+        out += thought  # xAI counts what was thought beside the answer; OpenAI within it
+    return Usage(into, out, min(cached, into), 0, min(thought, out))
 
 
 def _count(source: object, name: str) -> int | None:

@@ -44,7 +44,7 @@ lint: $(READY_DEV) ## what can be said without running it: ruff and mypy
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 
-bench: $(READY_DEV) ## what calls, quotas, outages, limits and ledgers cost, and how many calls are served at once: the short form
+bench: $(READY_DEV) ## what calls, quotas, outages, limits, ledgers and parsing cost, and how many calls are served at once: the short form
 	$(BIN)/python bench/overhead.py --short
 	$(BIN)/python bench/concurrency.py --short
 	$(BIN)/python bench/pace.py --quick

@@ -9,15 +9,17 @@ cannot tell types apart, scalars are compared as text. A verdict is one of three
 * right: the value that was meant. Where there is none in the text: a refusal. Where part of the value is gone from the
   text ("lost"): the whole all the same, or a part of it *with a sign that something is missing* (keys and last items
   may be missing, and a text's end; half a number is no part).
-* refused: of a peer any exception, and what is no object and no list, or an empty one (every value in the corpus is an
-  object or a list that is not empty): whoever looks at it sees that it is no answer. Of tidegate only `success=False`.
-  What crashes, or takes more than 5 s for a case, counts as refused, too.
-* silently wrong: all else. A part with a sign, of a value that is all there, is wrong here.
+* refused: of a peer any exception, None, and whatever is empty (every value in the corpus is an object or a list that
+  is not): generous, as whoever looks at it sees that it is no answer. Of tidegate only `success=False`. What crashes,
+  or takes more than 5 s for a case, counts as refused, too.
+* silently wrong: all else. A part with a sign, of a value that is all there, is wrong here; and so is, in the table of
+  all cases, what has a sign and is no part. How much of it is "no object, no list" (prose handed back as a string, say)
+  has a column: whoever checks the type notices that.
 
 Repairers and partial readers get a second line "with a finder", as most of them cannot find JSON in prose: thoughts are
 taken out, then the first fence is tried, what comes from the first `{` or `[{` on, and that up to the last closer. Only
 tidegate has a sign for what is missing (`truncated`, `dropped`), so that lost cases have a table of their own and can
-be left out.
+be left out. "Silently wrong" is there what has no sign, but for the whole value (where only closers were cut off).
 
 **Speed**: microseconds of CPU a kilobyte and in brackets the ratio to json.loads of the same in JSON, in the same
 process and moment; medians of rounds in which all take turns. What is refused (r) or wrong (w) costs what it costs.
@@ -65,14 +67,14 @@ class Size:
     ways: tuple[str, ...] = tuple(WAYS)
     rounds: int = 5
     seconds: float = 0.02
-    limit: float = 60.0
+    limit: float = 30.0
     """Seconds of one reading, when speed is measured."""
     clean: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
     broken: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     worst: int = 1_000_000
 
 
-_SHORT = Size(HELD_OUT[:800], rounds=1, limit=2.0, clean=(1_000, 100_000), broken=(4_000,), worst=25_000)
+_SHORT = Size(HELD_OUT[:600], rounds=1, limit=2.0, clean=(1_000, 100_000), broken=(4_000,), worst=25_000)
 
 Verdicts = dict[str, list[str]]
 """Of each way, one for each case."""
@@ -126,7 +128,7 @@ def _scores(size: Size, home: Path, options: argparse.Namespace) -> dict[str, An
     }
     seeds = "tuning" if options.tuning else "held-out"
     for title, numbers in groups.items():
-        titled = f"{len(numbers):,} cases of {seeds} seeds: {title}; %"
+        titled = f"{len(numbers):,} cases of {seeds} seeds: {title}; % (cases)"
         (_print_lost if "gone" in title else _print_scores)(titled, _chosen(verdicts, numbers))
     if options.by:
         _print_by(options.by, corpus, verdicts)
@@ -145,34 +147,43 @@ def _chosen(verdicts: Verdicts, numbers: Sequence[int]) -> Verdicts:
 
 def _share(verdicts: Sequence[str], *kinds: str) -> float:
     """Per cent that begin with one of these."""
-    return 100 * sum(each.startswith(kinds) for each in verdicts) / max(1, len(verdicts))
+    return 100 * _number(verdicts, *kinds) / max(1, len(verdicts))
+
+
+def _number(verdicts: Sequence[str], *kinds: str) -> int:
+    return sum(each.startswith(kinds) for each in verdicts)
+
+
+def _both(verdicts: Sequence[str], *kinds: str) -> str:
+    """Per cent, and how many."""
+    return f"{_share(verdicts, *kinds):.2f} ({_number(verdicts, *kinds):,})"
 
 
 def _print_scores(title: str, verdicts: Verdicts) -> None:
-    heads = ("", "right", "silently wrong", "refused", "crashed or too slow")
-    kinds = (scoring.RIGHT, scoring.WRONG, scoring.REFUSED, scoring.FAILED)
-    rows = [(way, *(f"{_share(each, kind):.2f}" for kind in kinds)) for way, each in verdicts.items()]
+    heads = ("", "right", "silently wrong", "(no object, no list)", "refused", "(crashed, too slow)")
+    kinds = (scoring.RIGHT, scoring.WRONG, scoring.SCALAR, scoring.REFUSED, scoring.FAILED)
+    rows = [(way, *(_both(each, kind) for kind in kinds)) for way, each in verdicts.items()]
     tables.print_table(title, heads, rows)
 
 
 def _print_lost(title: str, verdicts: Verdicts) -> None:
-    """The whole, where no more than closers were cut off, is right without a sign as well."""
+    """In brackets what is part of the column before."""
     heads = (
         "",
-        "right",
-        "a part, marked",
-        "the whole",
+        "says that part is missing",
+        "(and is no part of it)",
+        "the whole, no sign",
         "silently wrong",
-        "a part, no sign",
-        "not even a part",
+        "(a part of it)",
         "refused",
     )
     rows = []
     for way, each in verdicts.items():
-        right, marked = _share(each, scoring.RIGHT), _share(each, scoring.PART)
-        wrong, unmarked = _share(each, scoring.WRONG), _share(each, scoring.UNMARKED)
-        shares = (right, marked, right - marked, wrong, unmarked, wrong - unmarked, _share(each, scoring.REFUSED))
-        rows.append((way, *(f"{share:.2f}" for share in shares)))
+        others = ["marked" if one in scoring.MARKED else one for one in each]
+        rows.append((
+            way, _both(each, *scoring.MARKED), _both(each, scoring.MISREAD), _both(others, scoring.RIGHT),
+            _both(others, scoring.WRONG), _both(each, scoring.UNMARKED), _both(each, scoring.REFUSED),
+        ))  # fmt: skip
     tables.print_table(title, heads, rows)
 
 

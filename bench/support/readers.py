@@ -7,6 +7,7 @@ the way says that something is missing), by `refused`, or by `failed`. `{"do": "
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -46,14 +47,14 @@ def tidegate(repair: str) -> Callable[[str], Reading]:
 
 
 def peer(read: Read) -> Callable[[str], Reading]:
-    """Any exception is a refusal, and so is what is no object and no list, or an empty one: whoever looks sees it."""
+    """Any exception is a refusal, and so are None and whatever is empty: whoever looks sees that it is no answer."""
 
     def judged(text: str) -> Reading:
         try:
             value = read(text)
         except Exception as error:
             raise RefusedError(repr(error)) from error
-        if not isinstance(value, dict | list) or not value:
+        if value is None or (isinstance(value, str | dict | list) and not value):
             raise RefusedError("nothing")
         return value, False
 
@@ -66,10 +67,10 @@ def with_finder(read: Read) -> Callable[[str], Reading]:
 
     def found(text: str) -> Reading:
         for candidate in _candidates(text):
-            try:
-                return judged(candidate)
-            except RefusedError:
-                continue
+            with contextlib.suppress(RefusedError):
+                value, marked = judged(candidate)
+                if isinstance(value, dict | list):
+                    return value, marked
         raise RefusedError("nowhere")
 
     return found

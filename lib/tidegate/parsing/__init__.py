@@ -9,6 +9,7 @@ from tidegate.parsing.models import AgentAction, ToolCall
 from tidegate.parsing.partial import PartialReader
 from tidegate.parsing.reading import RobustParser, create_robust_parser, parse
 from tidegate.parsing.result import ParseResult
+from tidegate.parsing.tags import XMLTags
 
 __all__ = [
     "AgentAction",
@@ -21,6 +22,7 @@ __all__ = [
     "Repair",
     "RobustParser",
     "ToolCall",
+    "XMLTags",
     "create_robust_parser",
     "parse",
 ]

@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="none; what can have been meant in one way only (safe); the likeliest reading (all)",
     )
     parser.add_argument(
-        "--strategies", metavar="NAMES", help=f"these alone, in this order, with commas between: {','.join(STRATEGIES)}"
+        "--strategies",
+        metavar="NAMES",
+        help=f"these alone, in this order, with commas between: {', '.join(STRATEGIES)}",
     )
     add_output_options(parser)
 

@@ -124,7 +124,9 @@ class _Run:
 
     def __init__(self, strategies: Sequence[Parser], text: str, schema: Schema | None, level: RepairLevel) -> None:
         self.strategies, self.text, self.schema, self.level = strategies, text, schema, level
-        self.problems: dict[str, str] = {}
+        self.telling: dict[str, str] = {}
+        """What is wrong with what the strategies found, by name, and why the others found nothing."""
+        self.absent: dict[str, str] = {}
         self.doubtful: list[_Candidate] = []
         self.mismatched = False
 
@@ -151,16 +153,18 @@ class _Run:
             yield self.level, structured
         if not self.doubtful:
             yield self.level, lines
-        yield self.level, others
+        if not (self.level == "all" and self.doubtful):  # the likeliest reading is at hand: no model has to be asked
+            yield self.level, others
 
     def _tried(self, strategy: Parser, level: RepairLevel, before: tuple[str, ...]) -> ParseResult[Any] | None:
-        asked = Asked(self.schema, level, problems=tuple(self.problems.items()), tried=before)
+        asked = Asked(self.schema, level, problems=(*self.telling.items(), *self.absent.items()), tried=before)
         try:
             found = list(strategy.find(self.text, asked))
         except TooMuch as error:
             return self._refused(str(error))
         except ValueError as error:
-            self._note(strategy, str(error), level)
+            if strategy.name not in self.telling:
+                self.absent.setdefault(strategy.name, str(error))
             return None
         fitting = [each for one in found for each in self._validated(one, strategy)]
         if not fitting:
@@ -168,8 +172,9 @@ class _Run:
         return self._choice(strategy, fitting, level)
 
     def _note(self, strategy: Parser, problem: str, level: RepairLevel) -> None:
-        if level != "none" or self.level == "none" or strategy.name not in self.problems:
-            self.problems[strategy.name] = problem
+        if level != "none" or self.level == "none" or strategy.name not in self.telling:
+            self.telling[strategy.name] = problem
+            self.absent.pop(strategy.name, None)
 
     def _validated(self, found: Found, strategy: Parser) -> Iterable[_Candidate]:
         """The found value and its rivals, as far as they fit the schema."""
@@ -233,7 +238,11 @@ class _Run:
         )  # fmt: skip
 
     def _refused(self, problem: str | None = None) -> ParseResult[Any]:
-        told = problem or "; ".join(f"{name}: {said}" for name, said in self.problems.items()) or "nothing was found"
+        told = (
+            problem
+            or "; ".join(f"{name}: {said}" for name, said in (*self.telling.items(), *self.absent.items()))
+            or "nothing was found"
+        )
         return ParseResult(success=False, error=told, text=self.text)
 
 

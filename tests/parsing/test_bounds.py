@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tidegate import parsing
@@ -45,6 +45,7 @@ SIGNS = [
 MESSES = st.lists(st.sampled_from(SIGNS), max_size=120).map("".join)
 
 
+@example("{””", "safe")
 @given(st.text(max_size=300) | MESSES, st.sampled_from(["none", "safe", "all"]))
 @settings(max_examples=400)
 def test_J1_any_text_is_parsed_or_refused(text: str, repair: Any) -> None:

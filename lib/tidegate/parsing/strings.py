@@ -100,7 +100,7 @@ class _Search:
         value, repairs = unescape(self.text, self.start + 1, at, self.close)
         done = list(repairs)
         if self.text[self.start] != '"':
-            done.append((f"{_QUOTE_NAMES.get(self.text[self.start], 'smart quotes')}", self.start, True))
+            done.append((_QUOTE_NAMES.get(self.text[self.start], "smart quotes"), self.start, True))
         if self.inner:
             done.append(("quote inside", self.inner[0], self._sure_of_inner()))
         return Text(value, at + 1, tuple(done))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tidegate.parsing.found import Found, Repair
+from tidegate.parsing.regular import read_regular
 from tidegate.parsing.signs import BARE_KEY, COMMAND, KEY, VALUE, skip
 from tidegate.parsing.strict import Strict, first_value, read_strict
 from tidegate.parsing.tolerant import MOST_STEPS, Reader
@@ -226,6 +227,9 @@ class _Search:
 
     def _read(self, at: int, *, members: bool = False) -> Found | str:
         """The document here, or why there is none."""
+        regular = None if members else read_regular(self.text, at, self.stop)
+        if regular is not None and not _goes_on(self.text, regular.end, self.stop):
+            return regular
         best = self._once(at, {}, members=members)
         others = []
         if best.steps < _LONG:

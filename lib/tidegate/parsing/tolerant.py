@@ -44,7 +44,7 @@ LONGEST_KEY = 400
 LONGEST_LINE = 2_000
 """Characters of a line whose indentation is looked at."""
 
-MOST_STEPS = 110_000
+MOST_STEPS = 80_000
 """Tokens of a document that is broken, not counting parts that are not; more are refused. Under a second of work."""
 
 _COSTS = {

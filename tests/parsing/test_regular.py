@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidegate.parsing import parse
-from tidegate.parsing.regular import SHORTEST, read_regular
+from tidegate.parsing.regular import SHORTEST, Regular
 from tidegate.parsing.tolerant import Reader
 
 SCALARS = st.none() | st.booleans() | st.integers(-9999, 9999) | st.text("abc xyz,:{}[]é'\\n\"", max_size=12)
@@ -26,7 +26,7 @@ def test_what_repr_writes(records: list[Any]) -> None:
     rows = long([{"first": "x", **record} for record in records])
     written = repr(rows)
 
-    found = read_regular(written, 0, len(written))
+    found = Regular(written, len(written)).read(0)
 
     assert found is not None
     assert found.value == rows
@@ -45,7 +45,7 @@ def test_what_repr_writes(records: list[Any]) -> None:
 def test_repairs_are_the_tolerant_readers(kind: str, record: str) -> None:
     text = f"[{', '.join([record] * (SHORTEST // len(record) + 1))}]"
 
-    found, other = read_regular(text, 0, len(text)), Reader(text).read()
+    found, other = Regular(text, len(text)).read(0), Reader(text).read()
 
     assert found is not None
     assert found.value == other.value
@@ -72,7 +72,7 @@ def test_repairs_are_the_tolerant_readers(kind: str, record: str) -> None:
 def test_anything_irregular_is_left_to_the_tolerant_reader(record: str) -> None:
     text = f"[{', '.join([record] * (SHORTEST // len(record) + 1))}]"
 
-    assert read_regular(text, 0, len(text)) is None
+    assert Regular(text, len(text)).read(0) is None
 
 
 def test_what_follows_is_prose_or_nothing() -> None:
@@ -89,6 +89,6 @@ def test_what_follows_is_prose_or_nothing() -> None:
 def test_a_document_that_goes_on_or_breaks_off_is_not_taken() -> None:
     rows = long([{"a": "x"}])
 
-    assert read_regular(repr(rows)[:-1], 0, len(repr(rows)) - 1) is None
+    assert Regular(repr(rows)[:-1], len(repr(rows)) - 1).read(0) is None
     assert [repair.kind for repair in parse(repr(rows) + "]").repairs][-1] == "extra closer"
     assert [repair.kind for repair in parse(repr(rows)[:-1], repair="all").repairs][-1] == "missing closer"

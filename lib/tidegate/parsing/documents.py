@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tidegate.parsing.found import Found, Repair
-from tidegate.parsing.regular import read_regular
+from tidegate.parsing.regular import Regular
 from tidegate.parsing.signs import BARE_KEY, COMMAND, KEY, VALUE, skip
 from tidegate.parsing.strict import Strict, first_value, read_strict
 from tidegate.parsing.tolerant import MOST_STEPS, Reader
@@ -164,6 +164,7 @@ class _Search:
 
     def __init__(self, text: str, start: int, stop: int, *, ends_here: bool, prose: bool) -> None:
         self.text, self.start, self.stop, self.ends_here, self.prose = text, start, stop, ends_here, prose
+        self.regular = Regular(text, stop)
         self.steps = 0
 
     def all(self) -> Iterator[Found]:
@@ -227,7 +228,7 @@ class _Search:
 
     def _read(self, at: int, *, members: bool = False) -> Found | str:
         """The document here, or why there is none."""
-        regular = None if members else read_regular(self.text, at, self.stop)
+        regular = None if members else self.regular.read(at)
         if regular is not None and not _goes_on(self.text, regular.end, self.stop):
             return regular
         best = self._once(at, {}, members=members)

@@ -29,27 +29,35 @@ _WORDS = {"True": "true", "False": "false", "None": "null"}
 _KINDS = {"single": "single quotes", "key": "unquoted key", "word": "word", "comma": "trailing comma"}
 
 
-def read_regular(text: str, start: int, stop: int) -> Reading | None:
-    """The document that begins with a bracket at `start`, if it is long and all of it is regular."""
-    if stop - start < SHORTEST:
-        return None
-    repairs: list[Repair] = []
-    pieces: list[str] = []
-    end = start
-    for token in _TOKEN.finditer(text, start, stop):
-        kind, written = token.lastgroup, token[0]
-        if token.start() != end:
-            break
-        end = token.end()
-        if kind is not None and kind != "json":
-            repairs.append(Repair(_KINDS[kind], token.start(), written if kind == "word" else ""))
-            written = _as_json(kind, written)
-        pieces.append(written)
-    document = "".join(pieces)
-    if end - start < SHORTEST or COMMAND.search(document) or not isinstance(value := _value(document), dict | list):
-        return None
-    end -= len(document) - len(document.rstrip())
-    return Reading(value, start, end, repairs, cost=0.3 * len({each.kind for each in repairs}))
+class Regular:
+    """Reads regular documents in a text. Where it failed once it does not look again: that keeps it linear."""
+
+    def __init__(self, text: str, stop: int) -> None:
+        self.text, self.stop = text, stop
+        self._done = 0
+
+    def read(self, start: int) -> Reading | None:
+        """The document that begins with a bracket at `start`, if it is long and all of it is regular."""
+        if start < self._done or self.stop - start < SHORTEST:
+            return None
+        repairs: list[Repair] = []
+        pieces: list[str] = []
+        end = start
+        for token in _TOKEN.finditer(self.text, start, self.stop):
+            kind, written = token.lastgroup, token[0]
+            if token.start() != end:
+                break
+            end = token.end()
+            if kind is not None and kind != "json":
+                repairs.append(Repair(_KINDS[kind], token.start(), written if kind == "word" else ""))
+                written = _as_json(kind, written)
+            pieces.append(written)
+        self._done = end
+        document = "".join(pieces)
+        if end - start < SHORTEST or COMMAND.search(document) or not isinstance(value := _value(document), dict | list):
+            return None
+        end -= len(document) - len(document.rstrip())
+        return Reading(value, start, end, repairs, cost=0.3 * len({each.kind for each in repairs}))
 
 
 def _as_json(kind: str, written: str) -> str:

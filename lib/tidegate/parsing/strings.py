@@ -60,6 +60,10 @@ def _triple(text: str, start: int, quotes: str, stop: int) -> Text:
     )
 
 
+MOST_INSIDE = 50_000
+"""Quotes inside of one string; with more it is taken for one that nothing ends."""
+
+
 class _Search:
     """Goes from quote to quote until one ends the string."""
 
@@ -90,9 +94,11 @@ class _Search:
                 return self._closed(at)
             elif (end := self._lost_before_key(at)) is not None:
                 return self._unclosed(end)
-            else:
+            elif len(self.inner) < MOST_INSIDE:
                 self.inner.append(at)
                 at += 1
+            else:
+                return self._without_end()
 
     # Endings
 

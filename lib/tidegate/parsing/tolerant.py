@@ -579,7 +579,7 @@ class Reader:
         """Whether a key is here: then the list has not been closed."""
         if len(self.frames) < 2 or self.frames[-2].kind != "{" or sign not in QUOTES:
             return False
-        comma = self.text[: self.at].rstrip()[-1:] == "," if self.at - frame.opened < 100 else False
+        comma = self.at - frame.opened < 100 and self.text[frame.opened : self.at].rstrip()[-1:] == ","
         return (bool(frame.container) or comma) and KEY.match(self.text, self.at) is not None
 
     def _left_out(self, end: int) -> None:

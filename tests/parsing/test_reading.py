@@ -154,6 +154,14 @@ REFUSED: list[tuple[str, str]] = [
     ('{"a": [1, // ... more\n]}', ""),
     ('{"a": {"b": 1, "c": 2, "d": 3}, "e": {"f": 1, "g": 2}', ""),
     ("{'a': 1, 'a': 2, b: 3}", ""),
+    ('{"a": 1 000}', ""),
+    ('{"a": 10%}', ""),
+    ("{'a': 1+2}", ""),
+    ('{"a": "x", "b", "c": 1}', ""),
+    ('{"a": "x" "y", "b": 1}', ""),
+    ('{"a": "b" | "c"}', ""),
+    ('{"k": "v" : "w"}', ""),
+    ("{'a': b'x'}", ""),
 ]
 
 
@@ -183,8 +191,7 @@ def test_J3_what_nobody_can_know_is_refused_and_only_taken_if_all_is(text: str, 
         "First, open the valve (see [2]). Then wait {about a minute}.",
         "```json\n```",
         '<think>{"draft": true}',
-        "[1]",
-    ][:-1],
+    ],
 )
 def test_J3_where_there_is_no_value_none_is_invented(text: str) -> None:
     """Not even from brackets in prose, or from drafts in thoughts."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from tidegate.errors import ConfigError
+from tidegate.parsing.bare import BareValue
 from tidegate.parsing.blocks import YAMLBlock
 from tidegate.parsing.calls import ToolCallText
 from tidegate.parsing.documents import TooMuch
@@ -34,11 +35,12 @@ STRATEGIES: dict[str, type[Parser]] = {
     "xml": XMLTags,
     "yaml": YAMLBlock,
     "span": JSONSpan,
+    "bare": BareValue,
     "key_value": KeyValueLines,
 }
 """By name, in the order in which they are tried."""
 
-_LINES = frozenset({"key_value"})
+_LINES = frozenset({"bare", "key_value"})
 """Those that find something in nearly any text: they come last, and only where nothing that looks like JSON is."""
 
 

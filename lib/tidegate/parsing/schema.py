@@ -171,6 +171,17 @@ class Schema:
             part = self._resolve(self._inside(part, step))
         return part
 
+    def alternatives(self, path: Path) -> list[dict[str, Any]]:
+        """The ways in which a value at this place may be made, each a part of the schema without `anyOf`."""
+        parts = [self._at(path)]
+        for _ in range(_ROUNDS):
+            open_ = next((each for each in parts if "anyOf" in each or "oneOf" in each), None)
+            if open_ is None:
+                break
+            parts.remove(open_)
+            parts += [self._resolve(each) for name in ("anyOf", "oneOf") for each in open_.get(name, ())]
+        return parts
+
     def _inside(self, part: dict[str, Any], step: str | int) -> Any:
         ways = [part, *(self._resolve(each) for name in ("anyOf", "oneOf", "allOf") for each in part.get(name, ()))]
         for way in ways:

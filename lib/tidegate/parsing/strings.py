@@ -153,9 +153,15 @@ class _Search:
         counted = [at for at in self.inner if not text[at - 1].isdigit()]
         if self.close == "'":  # an apostrophe stands alone
             counted = [at for at in counted if not (text[at - 1].isalpha() and text[at + 1 : at + 2].isalpha())]
-        if len(counted) % 2:
+        if len(counted) % 2 or self._two_strings(counted):
             return False
         return self.place != "item" or not any(self._at_comma(at) for at in counted)
+
+    def _two_strings(self, counted: list[int]) -> bool:
+        """Whether the first pair has no word in it, as if one string ended there and another one began."""
+        return len(counted) > 1 and not any(
+            map(str.isalnum, self.text[counted[0] + 1 : min(counted[1], counted[0] + 9)])
+        )
 
     def _at_comma(self, at: int) -> bool:
         before = self.text[max(self.start + 1, at - 8) : at].rstrip()[-1:]

@@ -277,6 +277,8 @@ class Reader:
         rest = self.text[self.at : min(self.stop, self.at + 2000)]
         if KEY.search(rest):
             raise _Stop(f"{_shown(rest)} follows a value at {self.at}")
+        if set(rest.partition("\n")[0]) & set(CLOSERS):  # it is not over: this belongs to the value
+            self._repair("rest of a value", self.at, _shown(rest), certain=False)
         self.ends_here = False
         raise _Stop
 
@@ -720,7 +722,9 @@ class Reader:
         written = text[at:end].rstrip()
         if not written:
             raise _Stop(f"a value is missing at {at}")
-        self._repair("opening quote" if quoted else "unquoted text", at, certain=certain and "\\" not in written)
+        prefixed = quoted and text[end] in written  # such as `b'…'`
+        certain = certain and "\\" not in written and not prefixed
+        self._repair("opening quote" if quoted else "unquoted text", at, certain=certain)
         self._take(written, "string", at, end + quoted)
 
     def _end_of_unquoted(self, at: int) -> tuple[int, bool, bool]:

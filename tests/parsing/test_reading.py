@@ -202,6 +202,9 @@ def test_J3_where_there_is_no_value_none_is_invented(text: str) -> None:
 def test_J3_a_draft_in_thoughts_is_not_the_answer() -> None:
     """Nor is a mark in prose, when a fence holds the answer."""
     assert parse('<think>{"draft": 1}</think>{"final": 2}').data == {"final": 2}
+    assert parse('I may say {"draft": 1}.\n</think>\n\n{"final": 2}').data == {"final": 2}
+    assert parse('{"tag": "ends with </think>, mostly"}', into=dict[str, str]).success
+    assert parse("Here: {'tag': '</think>'}").data == {"tag": "</think>"}
     assert parse('I drop {"draft": 1}.\n```json\n{"final": 2}\n```').data == {"final": 2}
 
 
@@ -272,6 +275,12 @@ def test_a_literal_between_two_names_is_refused() -> None:
     """Nobody can know which was meant."""
     kind = dict[str, Literal["cat", "car"]]
     assert not parse('{"a": "caz"}', into=kind).success
+
+
+@pytest.mark.parametrize("said", ["not urgent", "nonurgent", "un-urgent", "urgent or calm", "inurgent"])
+def test_what_stands_before_a_name_turns_it_round(said: str) -> None:
+    """`not urgent` is near to `urgent`, and means the opposite."""
+    assert not parse(json.dumps({"how": said}), into=dict[str, Literal["urgent", "calm"]]).success
 
 
 def test_keys_that_the_schema_does_not_know_are_reported() -> None:

@@ -42,7 +42,10 @@ def _after_thoughts(text: str) -> int:
     opened = _THOUGHTS.match(text)
     if opened is None:  # templates may have put the opening tag into the prompt
         closed = text.find("</think>")
-        return closed + len("</think>") if closed >= 0 and '"' not in text[max(0, closed - 1) : closed] else 0
+        quoted = closed > 0 and text[closed - 1] in "\"'`"
+        if closed < 0 or quoted or text.lstrip()[:1] in tuple("{["):  # it is a part of the answer itself
+            return 0
+        return closed + len("</think>")
     tag = opened[1].casefold()
     if tag in ("thought", "thoughts", "reflection", "analysis", "reasoning") and f"</{tag}>" not in text.casefold():
         return 0

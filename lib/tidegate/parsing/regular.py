@@ -7,12 +7,10 @@ every token can be read in one way only, one pattern finds them all, and `json`'
 from __future__ import annotations
 
 import re
-from typing import Any
-
-import jiter
 
 from tidegate.parsing.found import Reading, Repair
 from tidegate.parsing.signs import COMMAND
+from tidegate.parsing.strict import read_strict
 
 SHORTEST = 20_000
 """Characters. What is shorter is read by the tolerant reader, which finds other ways to read it as well."""
@@ -54,20 +52,14 @@ class Regular:
             pieces.append(written)
         self._done = end
         document = "".join(pieces)
-        if end - start < SHORTEST or COMMAND.search(document) or not isinstance(value := _value(document), dict | list):
+        read = None if end - start < SHORTEST or COMMAND.search(document) else read_strict(document)
+        if read is None or read.doubled or not isinstance(read.value, dict | list):
             return None
         end -= len(document) - len(document.rstrip())
-        return Reading(value, start, end, repairs, cost=0.3 * len({each.kind for each in repairs}))
+        return Reading(read.value, start, end, repairs, cost=0.3 * len({each.kind for each in repairs}))
 
 
 def _as_json(kind: str, written: str) -> str:
     if kind == "single":
         return '"' + written[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
     return {"key": f'"{written}"', "word": _WORDS.get(written, ""), "comma": ""}[kind]
-
-
-def _value(document: str) -> Any:
-    try:
-        return jiter.from_json(document.encode(), allow_inf_nan=False, catch_duplicate_keys=True)
-    except (ValueError, RecursionError):
-        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -313,9 +314,12 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
         return alike[0] if len(alike) == 1 else None
     if len(name) < _SHOWN or len(name) > 100:  # of so little or so much nothing is near
         return None
-    ranked = sorted(
-        ((difflib.SequenceMatcher(None, _plain(name), _plain(each)).ratio(), each) for each in names), reverse=True
-    )
+    # A slip hardly ever hits the first letter, and what comes before a word turns it round: `inactive`, `not urgent`.
+    likely = [each for each in names if _plain(each)[:1] == _plain(name)[:1] and len(_words(each)) == len(_words(name))]
+    ratios = {each: difflib.SequenceMatcher(None, _plain(name), _plain(each)).ratio() for each in names}
+    ranked = sorted(((ratio, each) for each, ratio in ratios.items()), reverse=True)
+    if ranked and ranked[0][1] not in likely:
+        return None
     if not ranked or ranked[0][0] < _NEAR or (len(ranked) > 1 and ranked[1][0] > ranked[0][0] - _LEAD):
         return None
     return ranked[0][1]
@@ -328,6 +332,10 @@ def shown(path: Iterable[str | int]) -> str:
 
 def _plain(name: str) -> str:
     return "".join(sign for sign in name.casefold() if sign.isalnum())
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W_]+", name)
 
 
 def _short(value: Any) -> str:

@@ -44,7 +44,7 @@ from tidegate.workers import Workers, cancel_at_exit
 
 if TYPE_CHECKING:
     from tidegate.parsing.found import RepairLevel
-    from tidegate.structured import Parsed, ParsedStream
+    from tidegate.structured import Parsed, ParsedStream, SchemaRefusals
 
 
 class _Unset:
@@ -343,7 +343,9 @@ class Client:
         if "schema" in fields:
             raise ConfigError("`parse` makes the schema from `into`; leave `schema=` out")
         seconds, system = self._seconds(fields.pop("timeout", _UNSET)), fields.pop("system", None)
-        asking: Asking[Any] = Asking(self.complete, into, retries=retries, repair=repair, seconds=seconds)
+        asking: Asking[Any] = Asking(
+            self.complete, into, retries=retries, repair=repair, seconds=seconds, refusals=self._schema_refusals
+        )
         return asking.ask(prompt, system, fields)
 
     def stream_parse(
@@ -367,7 +369,14 @@ class Client:
             raise ConfigError("`stream_parse` makes the schema from `into`; leave `schema=` out")
         schema = schema_of(into)
         messages = with_schema(to_messages(prompt, fields.pop("system", None)), schema)
-        return ParsedStream(lambda: self.stream(messages, schema=schema.json_schema(), **fields), into, repair)
+        ask = functools.partial(self.stream, messages, **fields)
+        return ParsedStream(lambda: self._schema_refusals.asked(ask, schema, fields.get("model")), into, repair)
+
+    @functools.cached_property
+    def _schema_refusals(self) -> SchemaRefusals:
+        from tidegate.structured import SchemaRefusals  # noqa: PLC0415 (see above)
+
+        return SchemaRefusals()
 
     def submit(self, prompt: Prompt, **options: Unpack[CallOptions]) -> Future[Completion]:
         """`complete` in one of the client's threads. Wrong input raises here, anything later is in the future.

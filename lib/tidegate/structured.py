@@ -11,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 from tidegate.chat.messages import Message, Prompt, to_messages
 from tidegate.chat.reply import Completion, Stream
 from tidegate.clock import SYSTEM_CLOCK
-from tidegate.errors import BadRequest, ConfigError, ParseError
+from tidegate.errors import BadRequest, ConfigError, ParseError, TidegateError
 from tidegate.parsing.asking import schema_text, shortened
 from tidegate.parsing.found import RepairLevel
 from tidegate.parsing.partial import PartialReader
@@ -20,11 +20,14 @@ from tidegate.parsing.result import ParseResult
 from tidegate.parsing.schema import Schema
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _LONGEST_ANSWER = 4_000
 """Characters of an answer that are shown again to the model: the context does not grow with the attempts."""
 
 _LONGEST_PROBLEM = 800
+
+_MOST_REFUSALS = 1_000
 
 _NO_SCHEMA = ("response_format", "json_schema", "json schema", "structured output", "grammar")
 """Words of providers that refuse a request for its schema."""
@@ -41,6 +44,27 @@ class Parsed(Generic[T]):
     attempts: tuple[Completion, ...]
 
 
+class SchemaRefusals:
+    """Which models refused which schema, so that they are asked without it from then on. Shared by threads."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[str | None, str]] = set()
+
+    def asked(self, ask: Callable[..., R], schema: Schema, model: str | None) -> R:
+        """What `ask(schema=…)` answers, or `ask()` where this provider, or this model, does not take the schema."""
+        written = schema.json_schema()
+        key = (model, schema_text(written))
+        if key not in self._known:
+            try:
+                return ask(schema=written)
+            except BadRequest as error:
+                if not any(word in str(error).casefold() for word in _NO_SCHEMA):
+                    raise
+            if len(self._known) < _MOST_REFUSALS:
+                self._known.add(key)
+        return ask()
+
+
 class Asking(Generic[T]):
     """Asks for one value. `complete` is the client's; `seconds` is the deadline of all attempts together."""
 
@@ -52,6 +76,7 @@ class Asking(Generic[T]):
         retries: int,
         repair: RepairLevel,
         seconds: float | None,
+        refusals: SchemaRefusals,
     ) -> None:
         if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
             raise ConfigError(f"`retries` is a whole number of at least 0, not {retries!r}")
@@ -61,8 +86,7 @@ class Asking(Generic[T]):
         self._schema = schema_of(into)
         self._retries = retries
         self._ends_at = None if seconds is None else SYSTEM_CLOCK.monotonic() + seconds
-        self._by_schema = True
-        """Whether the provider is asked to keep to the schema; the prompt always says it too."""
+        self._refusals = refusals
 
     def ask(self, prompt: Prompt, system: str | None, options: Mapping[str, Any]) -> Parsed[T]:
         """The value. Raises `ParseError` with every attempt's text, or what `complete` raises."""
@@ -70,26 +94,26 @@ class Asking(Generic[T]):
         answers: list[Completion] = []
         asked: list[Message] = list(messages)
         while True:
-            answer = self._answer(asked, options)
-            answers.append(answer)
-            result: ParseResult[T] = self._parser.parse(answer.text, self._into)
-            if result.success and not _is_cut(answer, result):
-                return Parsed(result.unwrap(), answer, result, tuple(answers))
-            if len(answers) > self._retries or self._left() == 0:
+            answers.append(self._answer(asked, options, answers))
+            result: ParseResult[T] = self._parser.parse(answers[-1].text, self._into)
+            if result.success and not _is_cut(answers[-1], result):
+                return Parsed(result.unwrap(), answers[-1], result, tuple(answers))
+            if len(answers) > self._retries or self._left() == 0 or _is_refused(answers[-1]):
                 raise _error(answers, result)
-            asked = [*messages, *_once_more(answer, result)]
+            asked = [*messages, *_once_more(answers[-1], result)]
 
-    def _answer(self, messages: list[Message], options: Mapping[str, Any]) -> Completion:
-        left = self._left()
-        timed = {} if left is None else {"timeout": max(left, 0.001)}
-        if self._by_schema:
-            try:
-                return self._complete(messages, schema=self._schema.json_schema(), **timed, **options)
-            except BadRequest as error:
-                if not any(word in str(error).casefold() for word in _NO_SCHEMA):
-                    raise
-                self._by_schema = False  # this provider, or this model, knows no schemas
-        return self._complete(messages, **timed, **options)
+    def _answer(self, messages: list[Message], options: Mapping[str, Any], before: list[Completion]) -> Completion:
+        def ask(**schema: Any) -> Completion:
+            left = self._left()
+            timed = {} if left is None else {"timeout": max(left, 0.001)}
+            return self._complete(messages, **schema, **timed, **options)
+
+        try:
+            return self._refusals.asked(ask, self._schema, options.get("model"))
+        except TidegateError as error:
+            if before and error.__cause__ is None:  # what was answered, and paid for, before it is not lost
+                error.__cause__ = _error(before, self._parser.parse(before[-1].text, self._into))
+            raise
 
     def _left(self) -> float | None:
         return None if self._ends_at is None else max(0.0, self._ends_at - SYSTEM_CLOCK.monotonic())
@@ -119,6 +143,11 @@ def _is_cut(answer: Completion, result: ParseResult[Any]) -> bool:
     return answer.finish_reason == "length" and bool(result.truncated or result.repairs)
 
 
+def _is_refused(answer: Completion) -> bool:
+    """Whether the model, or a filter, will not answer this: it would be paid for again and refuse again."""
+    return bool(answer.refusal) or answer.finish_reason == "content_filter"
+
+
 def _once_more(answer: Completion, result: ParseResult[Any]) -> tuple[Message, ...]:
     problem = (result.error or "it breaks off")[:_LONGEST_PROBLEM]
     shorter = " It was cut, so be shorter." if answer.finish_reason == "length" else ""
@@ -134,7 +163,8 @@ def _error(answers: list[Completion], result: ParseResult[Any]) -> ParseError:
     why = result.error or f"it breaks off in {result.truncated}"
     cut = "; it was cut at its limit of tokens: raise `max_tokens`" if last.finish_reason == "length" else ""
     refused = f"; the model refused: {last.refusal[:200]}" if last.refusal else ""
-    message = f"{last.provider}/{last.model}: no value could be read in {count}: {why}{cut}{refused}"
+    filtered = "; the provider's filter stopped it" if last.finish_reason == "content_filter" else ""
+    message = f"{last.provider}/{last.model}: no value could be read in {count}: {why}{cut}{refused}{filtered}"
     return ParseError(message, texts=[answer.text for answer in answers])
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from journeys.asking import client_of
 from support.fault_server import FaultServer, RecordedRequest, Step, error, json_reply, sse
 from support.openai_wire import completion, stream_events
-from tidegate import BadRequest, Client, ConfigError, DeadlineExceeded, ParseError, Retry
+from tidegate import AuthenticationFailed, BadRequest, Client, ConfigError, DeadlineExceeded, ParseError, Retry
 from tidegate.parsing.asking import LLMStrategy
 from tidegate.parsing.reading import create_robust_parser
 
@@ -111,8 +111,10 @@ def test_a_provider_that_refuses_schemas_is_asked_without(server: FaultServer) -
     server.on(answers(GOOD))
     with client_of(server) as client:
         assert client.parse("A ticket", into=Ticket).priority == 2
-    assert "response_format" in server.requests[0].json
-    assert "response_format" not in server.requests[1].json
+        assert "response_format" in server.requests[0].json
+        assert "response_format" not in server.requests[1].json
+        assert client.parse("Another", into=Ticket).priority == 2
+    assert len(server.requests) == 3  # it was not asked with the schema again
     server.script(error(400, message="this is not about that"))
     with client_of(server) as client, pytest.raises(BadRequest):
         client.parse("A ticket", into=Ticket)
@@ -158,6 +160,29 @@ def test_other_types_and_schemas_can_be_asked_for(server: FaultServer) -> None:
         assert client.parse("Three numbers", into=schema) == [1, 2, 3]
 
 
+def test_a_refusal_is_not_asked_again(server: FaultServer) -> None:
+    """Neither the model's nor a filter's: each would be paid for again."""
+    refused = completion("")
+    refused["choices"][0]["message"]["refusal"] = "I cannot help with that."
+    server.script(json_reply(refused), json_reply(completion("{", finish_reason="content_filter")))
+    with client_of(server) as client:
+        with pytest.raises(ParseError, match="I cannot help"):
+            client.parse("A ticket", into=Ticket)
+        with pytest.raises(ParseError, match="filter"):
+            client.parse("A ticket", into=Ticket)
+    assert len(server.requests) == 2
+
+
+def test_an_error_in_a_later_attempt_has_the_answers_before_it(server: FaultServer) -> None:
+    """They were paid for."""
+    server.script(json_reply(completion("no idea")), error(401, message="no"))
+    with client_of(server) as client, pytest.raises(AuthenticationFailed) as caught:
+        client.parse("A ticket", into=Ticket)
+    cause = caught.value.__cause__
+    assert isinstance(cause, ParseError)
+    assert cause.texts == ("no idea",)
+
+
 # Streams
 
 
@@ -183,6 +208,15 @@ def test_a_stream_that_is_no_such_value_raises_at_its_end(server: FaultServer) -
     with client_of(server) as client, pytest.raises(ParseError) as caught:
         list(client.stream_parse("A ticket", into=Ticket))
     assert caught.value.texts == ('{"priority": 2}',)
+
+
+def test_a_stream_of_a_provider_that_refuses_schemas_is_asked_without(server: FaultServer) -> None:
+    """As `parse` does."""
+    server.script(error(400, message="response_format is not supported"))
+    server.on(streamed('{"title": "Valve"}'))
+    with client_of(server) as client, client.stream_parse("A ticket", into=Ticket) as snapshots:
+        assert list(snapshots)[-1].title == "Valve"
+    assert ["response_format" in each.json for each in server.requests] == [True, False]
 
 
 def test_a_stream_can_be_left_early(server: FaultServer) -> None:

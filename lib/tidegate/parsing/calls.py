@@ -85,24 +85,30 @@ def _blocks(answer: Answer) -> Iterator[_Block]:
         return
     if document_opens(text, answer.start, first.start()):
         return
+    absent: set[str] = set()
     for _ in range(_MOST):
         opened = _TAGS.search(text, at, answer.stop)
         if opened is None:
             return
-        block, at = _block(answer, opened)
+        block, at = _block(answer, opened, absent)
         if block is not None:
             yield block
 
 
-def _block(answer: Answer, opened: re.Match[str]) -> tuple[_Block | None, int]:
-    """What is in the tag, and where the text goes on; no block for a tag around other tags."""
+def _block(answer: Answer, opened: re.Match[str], absent: set[str]) -> tuple[_Block | None, int]:
+    """What is in the tag, and where the text goes on; no block for a tag around other tags.
+
+    `absent`: closing tags that were looked for and are nowhere in the rest of the text.
+    """
     text, start = answer.text, opened.end()
     inner = _TAGS.match(text, skip(text, start, answer.stop), answer.stop)
     if inner is not None:
         return None, inner.start()
     closing = _closing(opened)
     at = _after_document(answer, start, answer.stop)
-    end = text.find(closing, at, answer.stop) if closing else -1
+    end = text.find(closing, at, answer.stop) if closing and closing not in absent else -1
+    if end < 0:
+        absent.add(closing)
     following = _TAGS.search(text, at, end if end >= 0 else answer.stop)
     stop = answer.stop if following is None else following.start()
     if end < 0 or following is not None:

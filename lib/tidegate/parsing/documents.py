@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tidegate.parsing.cursor import MOST_STEPS
 from tidegate.parsing.found import Found, Repair
 from tidegate.parsing.regular import Regular
 from tidegate.parsing.signs import BARE_KEY, COMMAND, KEY, VALUE, skip
 from tidegate.parsing.strict import Strict, first_value, read_strict
-from tidegate.parsing.tolerant import MOST_STEPS, Reader
+from tidegate.parsing.tolerant import Reader
 
 _OPENER = re.compile(r"[{\[]")
 _ESCAPED = re.compile(r'[{\[](?:\s|\\n)*+\\"')

@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from tidegate.parsing.cursor import DEEPEST
 from tidegate.parsing.frames import Frame, frame_of
 from tidegate.parsing.letters import QUOTES, Letters
 from tidegate.parsing.shapes import ABSENT, Place
 from tidegate.parsing.signs import CLOSERS, NUMBER, SPACE, WORDS
-from tidegate.parsing.tolerant import DEEPEST
 
 _space: Callable[[str, int], re.Match[str]] = SPACE.match  # type: ignore[assignment] # it matches nothing as well
 _token: Callable[[str, int], re.Match[str]] = re.compile(r"[\w.$+-]*+").match  # type: ignore[assignment] # as above

@@ -22,6 +22,7 @@ _LABEL = re.compile(r"[^\W\d](?:[^\W\d]|-|[ ](?=\w)){0,40}:[ \t]++(?=\S)")
 """`Answer: ` before a value."""
 
 _ITEM = re.compile(r"(?:(?P<bullet>[-*•–])|(?P<number>\d{1,4})[.)])[ \t]++(?P<text>\S[^\n]*)\Z")
+_THOUSANDS = re.compile(r"\d,\d{3}(?!\d)")
 _DRESS = ("**", "__", "`", '"', "'", "*", "_")
 
 _NARROW_FORMATS = frozenset({"date", "time", "date-time", "duration", "uuid", "decimal"})
@@ -104,7 +105,9 @@ def _undressed(text: str) -> str:
 
 def _with_commas(body: str) -> list[str] | None:
     line = _scalar(body)
-    return None if line is None else [_undressed(each) for each in line.split(",") if each.strip()]
+    if line is None or _THOUSANDS.search(line):
+        return None
+    return [_undressed(each) for each in line.split(",") if each.strip()]
 
 
 def _bullets(body: str) -> list[str] | None:

@@ -74,7 +74,9 @@ def documents(
         return [] if _is_escaped(whole.value) and not alone else [found]
     if not repair:
         return _exact(text, start, stop)
-    return _together(text, list(_Search(text, start, stop, ends_here=ends_here, prose=prose).all()))
+    search = _Search(text, start, stop, ends_here=ends_here, prose=prose)
+    found_here = list(search.all())
+    return [] if search.in_lines else _together(text, found_here)
 
 
 def _exactly(text: str, start: int, stop: int, read: Strict, *, alone: bool = False) -> Found:
@@ -111,7 +113,9 @@ def _exact(text: str, start: int, stop: int) -> list[Found]:
                 text, max(start, at, opener.start() - 80), opener.start()
             ):
                 return []
-            if not _is_footnote(text, opener.start(), read.end) and not _is_a_lines_value(text, opener.start()):
+            if _is_a_lines_value(text, opener.start()):  # and so may be what was found before
+                return []
+            if not _is_footnote(text, opener.start(), read.end):
                 found.append(_exactly(text, opener.start(), read.end, read))
             at = read.end
         elif _looks_like_a_document(text, opener.start(), stop):
@@ -167,6 +171,8 @@ class _Search:
         self.text, self.start, self.stop, self.ends_here, self.prose = text, start, stop, ends_here, prose
         self.regular = Regular(text, stop)
         self.steps = 0
+        self.in_lines = False
+        """Whether something was the value of a line among such lines; then the others may be that as well."""
 
     def all(self) -> Iterator[Found]:
         again = self._rewritten()
@@ -190,9 +196,9 @@ class _Search:
             place = opener.start()
             read = first_value(self.text, place, self.stop)
             if read is not None and not _goes_on(self.text, read.end, self.stop):
-                if not (
-                    self.prose and (_is_footnote(self.text, place, read.end) or _is_a_lines_value(self.text, place))
-                ):
+                in_line = self.prose and _is_a_lines_value(self.text, place)
+                self.in_lines = self.in_lines or in_line
+                if not in_line and not (self.prose and _is_footnote(self.text, place, read.end)):
                     yield self._whole(_exactly(self.text, place, read.end, read), at)
                 at = read.end
                 continue

@@ -22,6 +22,8 @@ _LONGEST_TOKEN = 5000
 _DOUBTFUL = 200
 """Characters of a string with which something in prose begins that may be no document."""
 
+_LAST = " ,}]\r\n\t"
+
 _SIGNS_PER_STEP = 8
 """Characters that are copied in the time of an item of a list, about."""
 
@@ -59,6 +61,8 @@ class Document:
         self._growing = False
         """Whether they are a text that is shown as it grows."""
         self._is_key = False
+        self._held: Any = ABSENT
+        """A number or a word whose end is not sure yet."""
         self._token = ""
         """A number, a word or a key without quotes, as far as it is there."""
         self._star = False
@@ -79,7 +83,7 @@ class Document:
             return self._value, 0
         inner, cost = ABSENT, 0
         if self._growing:
-            inner = self._letters.text()
+            inner = self._letters.text().rstrip(_LAST)  # should its quote be missing, these are none of its own
             cost = self._letters.length // _SIGNS_PER_STEP
         for frame in reversed(self._frames[: self._hidden]):
             inner = frame.view(inner)
@@ -256,12 +260,38 @@ class Document:
         if stop == len(chunk):
             return stop
         token, self._token = self._token, ""
-        value = _scalar(token)
-        if value is ABSENT:
+        self._held = _scalar(token)
+        if self._held is ABSENT:
             self._strange(token, "a value")
         else:
-            self._put(value)
+            self._state = self._settle
         return stop
+
+    def _settle(self, chunk: str, at: int) -> int:
+        """A number or a word is one only if a comma or the end of the container follows: `12 apples`, `true story`."""
+        at = _space(chunk, at).end()
+        if at == len(chunk):
+            return at
+        sign, frame = chunk[at], self._frames[-1]
+        if sign in "/#":
+            return self._begin_comment(sign, at, self._settle)
+        if sign == "," and frame.opener == "{":
+            self._state = self._settle_comma
+            return at + 1
+        if sign == "," or CLOSERS.get(sign) == frame.opener:
+            self._put(self._held)
+        else:
+            self._strange(chunk[at : at + _QUOTED], "a comma or the end of a container")
+        return at
+
+    def _settle_comma(self, chunk: str, at: int) -> int:
+        """After a member's comma comes a key; a digit would make it `1,000`."""
+        if "0" <= chunk[at] <= "9":
+            self._strange(chunk[at : at + _QUOTED], "a key")
+            return at
+        self._put(self._held)
+        self._state = self._key
+        return at
 
     # Strings
 

@@ -18,6 +18,12 @@ _NOT_JSON = "python py bash sh shell html css sql java c cpp go rust diff xml ya
 _CODE = frozenset(_NOT_JSON.split())
 """Labels of fences in which JSON is at most a part of something else."""
 
+_OTHERS_TAGS = frozenset({
+    "example", "examples", "sample", "draft", "schema", "format", "template", "input", "context", "prompt", "question",
+    "request",
+})  # fmt: skip
+"""Tags of what is not the answer."""
+
 _MOST = 200
 """Fences and tags that are looked at."""
 
@@ -99,6 +105,9 @@ class Tagged:
             opened = _TAG.search(text, at, answer.stop)
             if opened is None:
                 break
+            at = opened.end()
+            if opened[1].casefold() in _OTHERS_TAGS:
+                continue
             some = True
             closed = text.find(f"</{opened[1]}>", opened.end(), answer.stop)
             stop = closed if closed >= 0 else answer.stop

@@ -54,6 +54,7 @@ class _Candidate:
         """Why this cannot be taken for what was meant, as far as `safe` goes."""
         found = self.found
         doubts = [*found.doubts, *(str(each) for each in found.repairs if not each.certain)]
+        doubts += [f"{each.path}: {each.what}" for each in self.validated.changes if not each.certain]
         if found.truncated is not None:
             doubts.append(f"it breaks off in {found.truncated}")
         return doubts
@@ -232,7 +233,9 @@ class _Run:
 
     def _taken(self, candidate: _Candidate) -> ParseResult[Any]:
         found, validated = candidate.found, candidate.validated
-        changes = [Repair(each.kind, found.start, f"{each.path}: {each.what}") for each in validated.changes]
+        changes = [
+            Repair(each.kind, found.start, f"{each.path}: {each.what}", each.certain) for each in validated.changes
+        ]
         return ParseResult(
             success=True, data=validated.data, strategy=candidate.strategy,
             repairs=(*sorted(found.repairs, key=lambda each: each.position), *changes),

@@ -41,10 +41,8 @@ class Regular:
         repairs: list[Repair] = []
         pieces: list[str] = []
         end = start
-        for token in _TOKEN.finditer(self.text, start, self.stop):
+        while (token := _TOKEN.match(self.text, end, self.stop)) is not None:
             kind, written = token.lastgroup, token[0]
-            if token.start() != end:
-                break
             end = token.end()
             if kind is not None and kind != "json":
                 repairs.append(Repair(_KINDS[kind], token.start(), written if kind == "word" else ""))

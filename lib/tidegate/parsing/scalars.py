@@ -22,6 +22,14 @@ from tidegate.parsing.signs import (
     skip,
 )
 
+LONGEST_UNQUOTED = 1_000
+"""Characters of a text without quotes."""
+
+_MOST_DIGITS = 3_000
+"""Python prints no whole number of more than 4,300 digits."""
+
+_COMMENT = re.compile(r"//|/\*|#")
+
 
 class Scalars(Cursor):
     """Reads what is neither a container nor in quotes."""
@@ -57,7 +65,10 @@ class Scalars(Cursor):
 
     def _more_digits(self, end: int) -> bool:
         """`1,234` as the value of a key is one number: what follows its comma is no key."""
-        if not self._in_object() or self.text[end : end + 1] not in tuple(",_ -/:"):
+        following = self.text[end : end + 1]
+        if following in tuple("-+/:%") and not self._ends_value(end):  # a range, a date, a sum: in lists as well
+            return True
+        if not self._in_object() or following not in tuple(",_ "):
             return False
         if self.text[end] != ",":
             return self.text[end] == "_" or not self._ends_value(end)
@@ -78,6 +89,8 @@ class Scalars(Cursor):
         plain = written.replace("_", "").lstrip("+")
         zeros = plain.lstrip("-")
         certain = not (len(zeros) > 1 and zeros[0] == "0" and zeros[1].isdigit())
+        if len(plain) > _MOST_DIGITS:
+            raise Stop(f"the number at {at} is too long")
         try:
             value: Any = int(plain, 16) if "x" in plain.lower() else _number(plain)
         except ValueError:
@@ -105,9 +118,10 @@ class Scalars(Cursor):
         text = self.text
         place = at
         certain = True
-        while place < self.stop:
+        stop = min(self.stop, at + LONGEST_UNQUOTED)
+        while place < stop:
             sign = text[place]
-            if sign == "\n":
+            if sign == "\n" or (sign in "/#" and _COMMENT.match(text, place) and text[place - 1].isspace()):
                 break
             if sign in "\"'”`" and place > at and (sign != "'" or not text[place - 1].isalnum() or not text[
                 place + 1 : place + 2].isalnum()):  # fmt: skip
@@ -121,6 +135,8 @@ class Scalars(Cursor):
             if sign in "{[(<=:;":
                 certain = False
             place += 1
+        if place == stop < self.stop:
+            raise Stop(f"the text without quotes at {at} is too long")
         return place, False, certain
 
     def _key_after(self, at: int) -> bool:

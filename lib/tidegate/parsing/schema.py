@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,9 +20,8 @@ Path = tuple[str | int, ...]
 _ROUNDS = 20
 """Of putting values right that are not on a list, one or more in each."""
 
-_NEAR = 0.72
-"""How like a name has to be (difflib's ratio), and how much less like each other one: `_LEAD`."""
-_LEAD = 0.15
+_SHORTEST = 3
+"""Letters of a name that another one may be near to."""
 
 _NOTHING = frozenset({"null", "none", "nil", "n/a", ""})
 _SHOWN = 3
@@ -40,6 +38,7 @@ class Change:
     kind: str
     path: str
     what: str
+    certain: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +218,9 @@ class _Typed(Schema):
             return [], self._adapter.validate_python(value)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False)
-        except (RecursionError, ValueError, TypeError) as error:
-            return [_Wrong((), value, str(error) or type(error).__name__, listed=False)], None
+        except Exception as error:  # noqa: BLE001 (validators of the model's own may raise anything)
+            told = f"{type(error).__name__}: {error}"[:200]
+            return [_Wrong((), value, told, listed=False)], None
         return [
             _Wrong(
                 _real(each["loc"], value), each["input"], each["msg"], listed=each["type"] in ("enum", "literal_error")
@@ -282,6 +282,8 @@ class _Written(Schema):
             )
         except (self._unresolvable, RecursionError) as error:
             raise ConfigError(f"the JSON schema cannot be used: {error}") from None
+        except (ArithmeticError, ValueError) as error:  # `multipleOf`, of a number that is infinite or too large
+            return [_Wrong((), value, f"it cannot be checked: {error}"[:200], listed=False)], value
         return [
             _Wrong(tuple(each.absolute_path), each.instance, each.message[:200], listed=each.validator == "enum")
             for each in errors
@@ -305,24 +307,41 @@ def plain(data: Any) -> Any:
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that was meant: alike but for case and punctuation, or nearly so; `None` if several may be."""
+    """The one of `names` that was meant: alike but for case and punctuation, or one slip away; `None` if several are.
+
+    A slip is a letter too many or too few, or two that changed places. Signs that mean something and digits have to be
+    the same, and so have the first letter and the number of words: `not urgent` is not near to `urgent`.
+    """
     names = list(dict.fromkeys(names))
     if name in names:
         return name
-    alike = [each for each in names if _plain(each) == _plain(name)]
+    likely = [each for each in names if _meaning(each) == _meaning(name)]
+    alike = [each for each in likely if _plain(each) == _plain(name)]
     if alike:
         return alike[0] if len(alike) == 1 else None
-    if len(name) < _SHOWN or len(name) > 100:  # of so little or so much nothing is near
+    if len(name) < _SHORTEST or len(name) > 100:  # of so little or so much nothing is near
         return None
-    # A slip hardly ever hits the first letter, and what comes before a word turns it round: `inactive`, `not urgent`.
-    likely = [each for each in names if _plain(each)[:1] == _plain(name)[:1] and len(_words(each)) == len(_words(name))]
-    ratios = {each: difflib.SequenceMatcher(None, _plain(name), _plain(each)).ratio() for each in names}
-    ranked = sorted(((ratio, each) for each, ratio in ratios.items()), reverse=True)
-    if ranked and ranked[0][1] not in likely:
+    near = [each for each in names if _slipped(_plain(name), _plain(each))]
+    if len(near) != 1 or near[0] not in likely or len(_words(near[0])) != len(_words(name)):
         return None
-    if not ranked or ranked[0][0] < _NEAR or (len(ranked) > 1 and ranked[1][0] > ranked[0][0] - _LEAD):
-        return None
-    return ranked[0][1]
+    return near[0]
+
+
+def _meaning(name: str) -> tuple[str, ...]:
+    """What may not be lost of a name: its digits, and signs such as those of `-1`, `1.5`, `<= 5` and `C++`."""
+    return tuple(re.findall(r"\d+|(?<=\d)[.,:/](?=\d)|(?<![^\W_])-(?=\d)|[+<>=#%&|^~*@$€£°]", name))
+
+
+def _slipped(one: str, other: str) -> bool:
+    """Whether a letter is too many or too few, or two next to each other have changed places; not the first one."""
+    if one[:1] != other[:1]:
+        return False
+    if len(one) == len(other):
+        apart = [place for place, (a, b) in enumerate(zip(one, other, strict=True)) if a != b]
+        return len(apart) == 2 and apart[1] == apart[0] + 1 and one[apart[0]] == other[apart[1]] and (
+            one[apart[1]] == other[apart[0]])  # fmt: skip
+    short, long = sorted((one, other), key=len)
+    return len(long) == len(short) + 1 and any(long[:at] + long[at + 1 :] == short for at in range(1, len(long)))
 
 
 def shown(path: Iterable[str | int]) -> str:
@@ -394,8 +413,19 @@ def _differences(value: Any, dumped: Any, path: Path) -> Iterator[Change]:
     elif isinstance(value, list) and isinstance(dumped, list):
         for place, (before, after) in enumerate(zip(value, dumped, strict=False)):
             yield from _differences(before, after, (*path, place))
+    elif _is_early(value, dumped):
+        yield Change("coerced", shown(path), f"{_short(value)} became {_short(dumped)}", certain=False)
     elif type(value) is not type(dumped) and not (type(value) is int and type(dumped) is float):
         yield Change("coerced", shown(path), f"{_short(value)} became {_short(dumped)}")
+
+
+_EARLY = re.compile(r"(?:19[67]\d)-\d\d-\d\d")
+
+
+def _is_early(value: Any, dumped: Any) -> bool:
+    """Whether a number was taken for seconds since 1970 and became a date long ago: `2024`, or `20240506`."""
+    number = isinstance(value, int | float) or (isinstance(value, str) and value.strip().isdigit())
+    return number and isinstance(dumped, str) and _EARLY.match(dumped) is not None
 
 
 def _as_type(text: str, kind: str) -> Any:

@@ -89,7 +89,7 @@ class _Search:
                 if (end := self._lost_before_line(at)) is not None:
                     return self._unclosed(end)
                 self.breaks = True
-                at += 1
+                at = _SPACES.match(text, at, self.stop).end()  # type: ignore[union-attr]  # it matches nothing as well
             elif self._ends(at + 1):
                 return self._closed(at)
             elif (end := self._lost_before_key(at)) is not None:
@@ -153,15 +153,14 @@ class _Search:
         counted = [at for at in self.inner if not text[at - 1].isdigit()]
         if self.close == "'":  # an apostrophe stands alone
             counted = [at for at in counted if not (text[at - 1].isalpha() and text[at + 1 : at + 2].isalpha())]
-        if len(counted) % 2 or self._two_strings(counted):
+        if len(counted) % 2 or (counted and not self._opens(counted[0])):
             return False
         return self.place != "item" or not any(self._at_comma(at) for at in counted)
 
-    def _two_strings(self, counted: list[int]) -> bool:
-        """Whether the first pair has no word in it, as if one string ended there and another one began."""
-        return len(counted) > 1 and not any(
-            map(str.isalnum, self.text[counted[0] + 1 : min(counted[1], counted[0] + 9)])
-        )
+    def _opens(self, at: int) -> bool:
+        """Whether the first quote inside is where a quotation begins, and not the end of this string."""
+        before, after = self.text[at - 1], self.text[at + 1 : at + 2]
+        return at == self.start + 1 or not (before.isalnum() or before in ".!?%)]}") or after.isalnum()
 
     def _at_comma(self, at: int) -> bool:
         before = self.text[max(self.start + 1, at - 8) : at].rstrip()[-1:]
@@ -243,7 +242,7 @@ class _Search:
     def _lost_before_line(self, at: int) -> int | None:
         """Where the string ends if the line break at `at` comes after it, its closing quote being lost."""
         text = self.text
-        after = skip(text, at)
+        after = _SPACES.match(text, at, self.stop).end()  # type: ignore[union-attr]  # as above
         if after >= self.stop or self.place == "key":
             return None
         before = at

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from tidegate.parsing.around import goes_on, is_a_field, is_a_lines_value, is_a_part, is_footnote
 from tidegate.parsing.cursor import MOST_STEPS
 from tidegate.parsing.found import Found, Repair
 from tidegate.parsing.regular import Regular
@@ -16,21 +17,14 @@ from tidegate.parsing.strict import Strict, first_value, read_strict
 from tidegate.parsing.tolerant import Reader
 
 _OPENER = re.compile(r"[{\[]")
+_CLOSER = re.compile(r"[}\]]")
 _ESCAPED = re.compile(r'[{\[](?:\s|\\n)*+\\"')
 _OPENER_OR_SPACE = re.compile(r"\s|\\n|[{\[]")
 _BARE_MEMBERS = re.compile(
     rf"^[ \t]*+(?:{KEY.pattern}|\w++\"\s*+:\s*+[\"\d{{\[tfn-])|{KEY.pattern}\s*+{VALUE.pattern}", re.MULTILINE
 )
 _BETWEEN = re.compile(r"[\s,;]*+(?:-{3,}+[\s,;]*+)?+")
-_FOOTNOTE = re.compile(r"\[\s*+\d{1,4}(?:\s*+[,–-]\s*+\d{1,4})*+\s*+\]")
-
-_LINE_BEFORE = re.compile(
-    r"(?:\A|\n)[ \t>*-]{0,8}+\w{1,40}+\*{0,2}+[ \t]*+[:=]\*{0,2}+[ \t]*+\S[^\n]{0,200}\n"
-    r"[ \t>*-]{0,8}+\w{1,40}+\*{0,2}+[ \t]*+[:=]\*{0,2}+[ \t]*+\Z"
-)
-
-_PART = re.compile(r"(?:[\"'”’\]}\d]\s*+[:,=]\s*+|[(,]\s*+\w{1,60}+=)\Z")
-"""What is before a part of a document, and not before a document."""
+_NOTE = re.compile(r"\[\s*+\d{1,4}(?:\s*+[,–-]\s*+\d{1,4})*+\s*+\]")
 
 _NEAR = 20_000
 """Characters in which an object without braces has to begin."""
@@ -103,30 +97,42 @@ def _exact(text: str, start: int, stop: int) -> list[Found]:
     """Documents that need no repair; none at all, if there is one that does."""
     found: list[Found] = []
     at = start
+    inside = 0
+    """Brackets that were opened before and are no documents: what is in them is a part of something."""
     for _ in range(_MOST_OPENERS):
         opener = _OPENER.search(text, at, stop)
         if opener is None:
             break
-        read = first_value(text, opener.start(), stop)
-        if read is not None:
-            if _goes_on(text, read.end, stop) or _PART.search(
-                text, max(start, at, opener.start() - 80), opener.start()
-            ):
+        place = opener.start()
+        read = first_value(text, place, stop)
+        if read is None:
+            if _looks_like_a_document(text, place, stop):
                 return []
-            if _is_a_lines_value(text, opener.start()):  # and so may be what was found before
-                return []
-            if not _is_footnote(text, opener.start(), read.end):
-                found.append(_exactly(text, opener.start(), read.end, read))
-            at = read.end
-        elif _looks_like_a_document(text, opener.start(), stop):
-            return []
-        else:
+            inside += 1
             at = opener.end()
+            continue
+        inside -= len(_CLOSER.findall(text, at, place))
+        if inside > 0 or _belongs_elsewhere(text, place, read.end, max(start, at), stop):
+            return []
+        inside = 0
+        if not is_footnote(text, place, read.end):
+            found.append(_exactly(text, place, read.end, read))
+        at = read.end
     if len(found) > 1 and len(_together(text, found)) == 1:  # one after another is a repair
         return []
     if found and _BARE_MEMBERS.search(text, start, min(found[0].start, start + _NEAR)):
         return []
     return found
+
+
+def _belongs_elsewhere(text: str, start: int, end: int, low: int, stop: int) -> bool:
+    """Whether a document is a part of a larger thing: of one that is broken, of a line, of a record in tags."""
+    return (
+        goes_on(text, end, stop)
+        or is_a_part(text, start, low)
+        or is_a_lines_value(text, start)
+        or is_a_field(text, start, end)
+    )
 
 
 def _looks_like_a_document(text: str, at: int, stop: int) -> bool:
@@ -136,28 +142,6 @@ def _looks_like_a_document(text: str, at: int, stop: int) -> bool:
     if text[at] == "{":
         return text[after] in "\"'“}\\&" or BARE_KEY.match(text, after, stop) is not None or text[after] in "{["
     return VALUE.match(text, after, stop) is not None or text[after] in "'\\&]"
-
-
-def _is_a_lines_value(text: str, at: int) -> bool:
-    """`arguments: {…}` below `name: search`: the value of a line among such lines."""
-    before = text[max(0, at - 400) : at]
-    return _LINE_BEFORE.search(before) is not None
-
-
-def _goes_on(text: str, end: int, stop: int) -> bool:
-    """Whether what ends here has more to it: a closer, or members after a closer too many."""
-    after = skip(text, end)
-    sign = text[after : after + 1] if after < stop else ""
-    return sign in ("}", "]") or (sign == "," and KEY.match(text, skip(text, after + 1)) is not None)
-
-
-def _is_footnote(text: str, start: int, end: int) -> bool:
-    """`[2]` beside a word."""
-    if _FOOTNOTE.fullmatch(text, start, end) is None:
-        return False
-    before = text[:start].rpartition("\n")[2].strip()
-    after = text[end : end + 80].partition("\n")[0].strip()
-    return bool((before and before[-1] not in ":=") or (after and after[0] not in ",;"))
 
 
 class TooMuch(ValueError):
@@ -188,55 +172,62 @@ class _Search:
         yield from self._from_opener_to_opener()
 
     def _from_opener_to_opener(self) -> Iterator[Found]:
-        at = self.start
+        at, inside = self.start, 0
         for _ in range(_MOST_OPENERS):
             opener = _OPENER.search(self.text, at, self.stop)
             if opener is None or self.steps > MOST_STEPS:
                 return
             place = opener.start()
+            inside = max(0, inside - len(_CLOSER.findall(self.text, at, place)))
             read = first_value(self.text, place, self.stop)
-            if read is not None and not _goes_on(self.text, read.end, self.stop):
-                in_line = self.prose and _is_a_lines_value(self.text, place)
-                self.in_lines = self.in_lines or in_line
-                if not in_line and not (self.prose and _is_footnote(self.text, place, read.end)):
-                    yield self._whole(_exactly(self.text, place, read.end, read), at)
-                at = read.end
-                continue
-            found = self._read(place)
-            if isinstance(found, Found) and not self._is_prose(found):
-                yield self._whole(found, at)
-                at = max(found.end, opener.end())
+            if read is not None and not goes_on(self.text, read.end, self.stop):
+                found: Found | str = _exactly(self.text, place, read.end, read)
+            else:
+                found = self._read(place)
+            if isinstance(found, Found) and not self._is_prose(found, exact=read is not None):
+                yield self._whole(found, at, inside=inside > 0)
+                at, inside = max(found.end, opener.end()), 0
             elif isinstance(found, str) and ("parts" in found or "deep" in found):
                 raise TooMuch(found)
             elif isinstance(found, str) and KEY.match(self.text, skip(self.text, place + 1)):
                 raise ValueError(found)  # a document was meant, so no other one inside of it is looked for
+            elif isinstance(found, Found) and read is not None:
+                at = found.end
             else:
-                at = opener.end()
+                at, inside = opener.end(), inside + 1
 
-    def _whole(self, found: Found, after: int) -> Found:
+    def _whole(self, found: Found, after: int, *, inside: bool) -> Found:
         """The document, with a doubt if it is rather a part of another one, which could not be read."""
-        if _PART.search(self.text, max(self.start, after, found.start - 80), found.start):
+        low = max(self.start, after)
+        if inside or is_a_part(self.text, found.start, low) or (
+            self.prose and is_a_field(self.text, found.start, found.end)
+        ):  # fmt: skip
             found.doubts.append(f"what is at {found.start} seems to be a part of something that cannot be read")
         return found
 
-    def _is_prose(self, found: Found) -> bool:
-        """Brackets in a sentence: nothing in them is written as JSON writes it."""
+    def _is_prose(self, found: Found, *, exact: bool) -> bool:
+        """Brackets in a sentence, where nothing is written as JSON writes it; or the value of a line."""
         if not self.prose:
             return False
+        if is_a_lines_value(self.text, found.start):
+            self.in_lines = True
+            return True
+        if exact and not found.repairs:
+            return is_footnote(self.text, found.start, found.end)
         value = found.value
         if not value:
             return True
         if isinstance(value, list):
             inner = self.text[found.start + 1 : found.end].lstrip()
             return any(each.kind == "unquoted text" for each in found.repairs) and VALUE.match(inner) is None
-        return _is_a_lines_value(self.text, found.start)
+        return False
 
     # Reading
 
     def _read(self, at: int, *, members: bool = False) -> Found | str:
         """The document here, or why there is none."""
         regular = None if members else self.regular.read(at)
-        if regular is not None and not _goes_on(self.text, regular.end, self.stop):
+        if regular is not None and not goes_on(self.text, regular.end, self.stop):
             return regular
         best = self._once(at, {}, members=members)
         others = []
@@ -268,7 +259,7 @@ class _Search:
             return begin
         last = min(self.stop, self.start + _NEAR)
         opener = _OPENER.search(self.text, self.start, last)
-        while opener is not None and (note := _FOOTNOTE.match(self.text, opener.start())):
+        while opener is not None and (note := _NOTE.match(self.text, opener.start())):
             opener = _OPENER.search(self.text, note.end(), last)
         found = _BARE_MEMBERS.search(self.text, self.start, last if opener is None else opener.end())
         return None if found is None else skip(self.text, found.start())

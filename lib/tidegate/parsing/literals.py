@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from tidegate.parsing.answer import Answer, answer_in
+from tidegate.parsing.around import goes_on, is_a_field, is_a_lines_value, is_a_part
 from tidegate.parsing.fencing import fenced_blocks, trimmed
 from tidegate.parsing.found import RANKS, Asked, Found
 from tidegate.parsing.python import LONGEST, read_literal, skip
@@ -108,6 +109,10 @@ def _together(text: str, found: list[Found]) -> list[Found]:
 
 def _is_part(answer: Answer, found: Found) -> bool:
     before = answer.text[max(answer.start, found.start - 80) : found.start]
+    if is_a_lines_value(answer.text, found.start) or is_a_field(answer.text, found.start, found.end):
+        return True
+    if is_a_part(answer.text, found.start, answer.start) or goes_on(answer.text, found.end, answer.stop):
+        return True
     return _PART.search(before) is not None or _GOES_ON.match(answer.text, found.end, answer.stop) is not None
 
 

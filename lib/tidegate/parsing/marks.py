@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tidegate.parsing.answer import Answer, answer_in
+from tidegate.parsing.around import is_a_field
 from tidegate.parsing.documents import documents
 from tidegate.parsing.found import RANKS, Asked, Found
 
@@ -111,6 +112,9 @@ class Tagged:
             some = True
             closed = text.find(f"</{opened[1]}>", opened.end(), answer.stop)
             stop = closed if closed >= 0 else answer.stop
+            if closed >= 0 and is_a_field(text, opened.end(), closed):
+                at = closed
+                continue
             yield from self._read(answer, opened.end(), stop, asked, ends_here=closed < 0 and not answer.ended)
             at = stop + 1
         if not some:

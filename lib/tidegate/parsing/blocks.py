@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tidegate.parsing.answer import Answer, answer_in
 from tidegate.parsing.fencing import Fence, document_opens, fenced_blocks
 from tidegate.parsing.found import RANKS, Asked, Found
+from tidegate.parsing.signs import LEFT_OUT
 from tidegate.parsing.yaml import read_yaml
 
 _LABELS = ("yaml", "yml")
@@ -89,6 +90,9 @@ def _read(answer: Answer, start: int, stop: int, rank: str, problems: list[str])
         return
     if isinstance(found.value, dict | list) and found.value:
         found.rank = RANKS[rank]
+        left_out = LEFT_OUT.search(answer.text, start, stop)
+        if left_out is not None:
+            found.doubts.append(f"`{left_out[0][:40]}` at {left_out.start()} says that something was left out")
         yield _Block(found, quoted)
 
 

@@ -27,6 +27,8 @@ _LABEL = re.compile(
     r"[ \t]*+\d{0,3}[*_`]{0,3}[ \t]*+:[ \t]*+[*_]{0,3}",
     re.IGNORECASE | re.MULTILINE,
 )
+_ARGS = re.compile(r"([\w.-]{1,80}+)\s*+\[ARGS\]")
+"""Mistral's newer form: the name, and then its arguments."""
 _NAME = re.compile(r"[\w.:/-]{1,200}+\Z")
 _BRACKETED = re.compile(r"([^\W\d][\w.-]{0,80}+)\[([^\[\]\n]{0,2000}+)\]\Z")
 _OPENS = re.compile(r"[{\[]")
@@ -139,6 +141,9 @@ def _after_document(answer: Answer, start: int, stop: int) -> int:
 
 def _in_block(answer: Answer, block: _Block, asked: Asked) -> list[Found]:
     start, stop = trimmed(answer.text, block.start, block.stop)
+    named = _ARGS.match(answer.text, start, stop) if block.name is None else None
+    if named is not None:
+        return _in_block(answer, block._replace(start=named.end(), name=named[1]), asked)
     parameters = _PARAMETER.match(answer.text, start, stop)
     if parameters is not None:
         found = [_parameters(answer, start, stop)]
@@ -161,7 +166,9 @@ def _in_block(answer: Answer, block: _Block, asked: Asked) -> list[Found]:
 
 def _note_missing_closer(block: _Block, found: list[Found]) -> None:
     whole = found[-1].truncated is None
-    found[-1].repairs.append(Repair("missing closer", block.stop, "of the tag", certain=whole))
+    # A document says itself where it ends; after parameters others may have come.
+    certain = whole and found[-1].typed and found[-1].end > found[-1].start
+    found[-1].repairs.append(Repair("missing closer", block.stop, "of the tag", certain=certain))
 
 
 def _documents(answer: Answer, start: int, stop: int, asked: Asked, *, ends_here: bool) -> list[Found]:
@@ -197,6 +204,8 @@ def _parameters(answer: Answer, start: int, stop: int) -> Found:
         if name in values:
             found.dropped.append(f"$.{name}")
             found.repairs.append(Repair("doubled key", opened.start(), name, certain=False))
+        if "<parameter" in answer.text[opened.end() : at]:
+            found.doubts.append(f"the parameter at {opened.start()} is not closed before the next one")
         values[name] = _parameter(answer.text[opened.end() : at].strip())
     return found
 
@@ -313,6 +322,8 @@ def _input(answer: Answer, part: _Part, asked: Asked) -> Found:
             raise ValueError(f"the input at {start} cannot be read")
     written = text[start:stop].strip("`").strip()
     scalar = read_strict(written)
+    if scalar is None and opener is not None and part.stop >= answer.stop and not answer.ended:
+        raise ValueError(f"the input at {start} breaks off")
     return Found(written if scalar is None else scalar.value, start, stop)
 
 

@@ -160,9 +160,17 @@ class Closers(Cursor):
             self._cut("after a value")
         if missing:
             closers = "".join(OPENERS[each.kind] for each in reversed(self.frames[self.members :]))
-            self._repair("missing closer", self.at, closers, certain=self._sure_of_the_last())
+            sure = self._sure_of_the_last() and not self._ends_in_a_line()
+            self._repair("missing closer", self.at, closers, certain=sure)
         while self.frames:
             self._finish()
+
+    def _ends_in_a_line(self) -> bool:
+        """Whether the last value is a number, a word or text without quotes that may be a part of what follows it."""
+        if self.last == "text":
+            return True
+        following = self.text[self.at : min(self.stop, self.at + 40)].partition("\n")[0].strip()
+        return self.last in ("number", "word") and following[:1].isalnum()
 
     def _sure_of_the_last(self) -> bool:
         """Whether the closers that are missing are the last ones: none of those that are there can be one of them.

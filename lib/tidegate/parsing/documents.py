@@ -17,6 +17,7 @@ from tidegate.parsing.strict import Strict, first_value, read_strict
 from tidegate.parsing.tolerant import Reader
 
 _OPENER = re.compile(r"[{\[]")
+_CLOSERS = ("}", "]")
 _CLOSER = re.compile(r"[}\]]")
 _ESCAPED = re.compile(r'[{\[](?:\s|\\n)*+\\"')
 _OPENER_OR_SPACE = re.compile(r"\s|\\n|[{\[]")
@@ -199,6 +200,9 @@ class _Search:
     def _whole(self, found: Found, after: int, *, inside: bool) -> Found:
         """The document, with a doubt if it is rather a part of another one, which could not be read."""
         low = max(self.start, after)
+        after_it = skip(self.text, found.end)
+        if self.text[after_it : after_it + 1] not in _CLOSERS and goes_on(self.text, found.end, self.stop):
+            found.doubts.append(f"it goes on at {after_it}, after its end")
         if inside or is_a_part(self.text, found.start, low) or (
             self.prose and is_a_field(self.text, found.start, found.end)
         ):  # fmt: skip

@@ -34,6 +34,7 @@ _INTRODUCES = re.compile(
     r"(?:result|answer|output|response|record|data|json|fields?|summary|details|here)\Z", re.IGNORECASE
 )
 _HEADS = re.compile(r"(?:field|key|name|property|attribute|parameter|item|column|)\Z", re.IGNORECASE)
+_VALUES = re.compile(r"(?:values?|details?|description|content|data|setting|answer|result|)\Z", re.IGNORECASE)
 _TEXTS = frozenset(
     {
         "",
@@ -41,8 +42,6 @@ _TEXTS = frozenset(
         "txt",
         "plain",
         "plaintext",
-        "yaml",
-        "yml",
         "ini",
         "properties",
         "env",
@@ -311,7 +310,8 @@ def _table(lines: list[_Line], keys: _Keys) -> Found | None:
     if not rule:
         return None
     head = _ROW.match(lines[rule - 1].text)
-    if head is None or (not keys.names and _HEADS.match(_cell(head[1])) is None):
+    named = head is not None and _HEADS.match(_cell(head[1])) and _VALUES.match(_cell(head[2]))
+    if head is None or (not keys.names and not named):
         return None
     found = Found({}, lines[rule - 1].start, lines[rule].end, typed=False, rank=RANKS["lines"])
     for line in lines[rule + 1 :]:

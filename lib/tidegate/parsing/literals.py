@@ -27,7 +27,7 @@ _PART = re.compile(
 )
 """What is before a part of something, and not before the whole of it."""
 
-_GOES_ON = re.compile(r"\s*+(?:[}\]):]|,\s*+(?:[\"'“‘{\[\d]|\w{1,60}+\s*+[:=])|[*+%=]|\.\w)")
+_GOES_ON = re.compile(r"\s*+(?:[}\]):]|,\s*+(?:[\"'“‘{\[\d]|\w{1,60}+\s*+[:=])|[*+%={\[]|\.\w)")
 """What follows a part of something; a sentence may go on after a comma, but not so."""
 
 _MOST = 400

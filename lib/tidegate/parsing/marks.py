@@ -17,6 +17,7 @@ _TAG = re.compile(r"<([A-Za-z][\w.-]{0,60}+)>\s*+(?=[{\[\"“'&\\]|\w++[\"']?\s*
 
 _NOT_JSON = "python py bash sh shell html css sql java c cpp go rust diff xml yaml yml toml text mermaid"
 _CODE = frozenset(_NOT_JSON.split())
+_PLAIN = frozenset({"text", "xml", "yaml", "yml", "toml"})
 """Labels of fences in which JSON is at most a part of something else."""
 
 _OTHERS_TAGS = frozenset({
@@ -74,7 +75,7 @@ class Fenced:
         # That the text breaks off inside of a block which is closed means that a fence was part of a string.
         found = documents(answer.text, block.start, block.stop, ends_here=ends_here, repair=repair, prose=False)
         for each in found:
-            each.rank = RANKS["fence"]
+            each.rank = RANKS["prose" if block.label.casefold() in _CODE - _PLAIN else "fence"]
         return found
 
 

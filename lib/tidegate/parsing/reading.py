@@ -11,7 +11,7 @@ from tidegate.parsing.bare import BareValue
 from tidegate.parsing.blocks import YAMLBlock
 from tidegate.parsing.calls import ToolCallText
 from tidegate.parsing.documents import TooMuch
-from tidegate.parsing.found import Asked, Found, Parser, Repair, RepairLevel
+from tidegate.parsing.found import RANKS, Asked, Found, Parser, Repair, RepairLevel
 from tidegate.parsing.lines import KeyValueLines
 from tidegate.parsing.literals import PythonLiteral
 from tidegate.parsing.marks import Fenced, Tagged
@@ -39,6 +39,9 @@ STRATEGIES: dict[str, type[Parser]] = {
     "key_value": KeyValueLines,
 }
 """By name, in the order in which they are tried."""
+
+_MARKING = frozenset({"tool_call", "fenced", "tagged", "span"})
+"""Those that find what stands beside something else."""
 
 _LINES = frozenset({"bare", "key_value"})
 """Those that find something in nearly any text: they come last, and only where nothing that looks like JSON is."""
@@ -215,13 +218,47 @@ class _Run:
         top = [each for each in certain if each.found.rank == best]
         different = _different(top)
         if len(different) == 1:
-            return None if self._overruled(different[0]) else self._taken(different[0])
+            chosen = different[0]
+            if self._overruled(chosen) or _disputed(chosen, fitting) or (level == "none" and self._rivalled(chosen)):
+                return None
+            return self._taken(chosen)
         if different:
             self.doubtful += different
             self._note(
                 strategy, f"there are {len(different)} different values, and nothing says which is meant", self.level
             )
         return None
+
+    def _rivalled(self, candidate: _Candidate) -> bool:
+        """Whether something as sure stands beside it, or around it, that only a repair can read.
+
+        What needs no repair is found first, and would be taken without a look at the rest.
+        """
+        found = candidate.found
+        if found.rank >= RANKS["whole"]:
+            return False
+        for strategy in self.strategies:
+            if strategy.name not in _MARKING:
+                continue
+            try:
+                others = list(strategy.find(self.text, Asked(self.schema, "safe")))
+            except TooMuch:
+                return True
+            except ValueError:
+                continue
+            if any(self._is_rival(each, found) for each in others):
+                return True
+        return False
+
+    def _is_rival(self, other: Found, found: Found) -> bool:
+        inside = found.start <= other.start and other.end <= found.end
+        if inside or other.rank < found.rank or other.value == found.value:
+            return False
+        try:
+            self._fit(other.value, other)
+        except Mismatch:
+            return other.truncated is not None and self.schema is not None
+        return True
 
     def _overruled(self, candidate: _Candidate) -> bool:
         """Whether it lies inside of something that could not be read for sure."""
@@ -249,6 +286,19 @@ class _Run:
             or "nothing was found"
         )
         return ParseResult(success=False, error=told, text=self.text)
+
+
+def _disputed(chosen: _Candidate, others: list[_Candidate]) -> bool:
+    """Whether something else that is as sure, and not inside of it, has a doubt: it may be what was meant."""
+    found = chosen.found
+    return any(
+        each is not chosen
+        and each.doubts()
+        and each.found.rank >= found.rank
+        and each.found.value != found.value
+        and not (found.start <= each.found.start and each.found.end <= found.end)
+        for each in others
+    )
 
 
 def _likelihood(candidate: _Candidate) -> tuple[int, float, int]:

@@ -109,9 +109,13 @@ class Scalars(Cursor):
         if not written:
             raise Stop(f"a value is missing at {at}")
         prefixed = quoted and text[end] in written  # such as `b'…'`
-        certain = certain and "\\" not in written and not prefixed
+        # `[Note] …` and `[section]` are no lists.
+        remark = len(self.frames) == 1 and not self._in_object() and not self.frames[0].container and (
+            text[end : end + 1] == "]"
+        )  # fmt: skip
+        certain = certain and "\\" not in written and not prefixed and not remark
         self._repair("opening quote" if quoted else "unquoted text", at, certain=certain)
-        self._take(written, "string", at, end + quoted)
+        self._take(written, "text", at, end + quoted)
 
     def _end_of_unquoted(self, at: int) -> tuple[int, bool, bool]:
         """Where it ends, whether a quote ends it, and whether that is certain."""

@@ -76,7 +76,8 @@ CONTROL = re.compile(r"(?<!\\)(?:\\\\)*+\\[bftr][A-Za-z]")
 r"""An escape that may be the beginning of a word: `\text`. Those of a broken document are looked at one by one."""
 
 LEFT_OUT = re.compile(
-    r"(?://|/\*|\#)\s*+(?:\.{3}|…|(?:\(?\d++ )?(?:more|others?|the rest|remaining|omitted|truncated|and so on|etc)\b)",
+    r"(?://|/\*|\#)\s*+(?:\.{3}|…|(?:[\w ]{0,20}stays? the same)|(?:\(?\d++ )?(?:more|others?|(?:the )?rest|remaining"
+    r"|omitted|truncated|unchanged|existing|same as|and so on|etc)\b)",
     re.IGNORECASE,
 )
 """A comment that says so."""

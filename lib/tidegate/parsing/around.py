@@ -21,6 +21,9 @@ _LINE_BEFORE = re.compile(
     r"[ \t>*-]{0,8}+\w[\w ]{0,40}+\*{0,2}+[ \t]*+[:=]\*{0,2}+[ \t]*+\Z"
 )
 
+_ASSIGNED = re.compile(r"(?:\A|\n)[ \t]*+\w{1,40}+[ \t]*+=[ \t]*+\Z")
+_ASSIGNMENT_AFTER = re.compile(r"\n[ \t]*+\w{1,40}+[ \t]*+=[ \t]*+\S")
+
 _FOOTNOTE = re.compile(r"\[\s*+\d{1,4}(?:\s*+[,–-]\s*+\d{1,4})*+\s*+\]")
 _CHECKBOX = re.compile(r"[-*+]\s\Z")
 
@@ -70,7 +73,13 @@ def is_a_part(text: str, start: int, low: int) -> bool:
 
 def is_a_lines_value(text: str, at: int) -> bool:
     """`arguments: {…}` below `name: search`: the value of a line among such lines."""
-    return _LINE_BEFORE.search(text[max(0, at - 400) : at]) is not None
+    if _LINE_BEFORE.search(text[max(0, at - 400) : at]) is not None:
+        return True
+    if _ASSIGNED.search(text, max(0, at - 80), at) is None:
+        return False
+    return (
+        _ASSIGNMENT_AFTER.match(text, text.find("\n", at) if "\n" in text[at : at + 2_000] else len(text)) is not None
+    )
 
 
 def is_a_field(text: str, start: int, end: int) -> bool:

@@ -54,7 +54,9 @@ def _whole(answer: Answer) -> Iterator[Found]:
 
 def _fenced(answer: Answer) -> Iterator[Found]:
     for fence in fenced_blocks(answer):
-        yield from _alone(answer, fence.start, fence.stop, "fence")
+        assigned = _ASSIGNED.match(answer.text, *trimmed(answer.text, fence.start, fence.stop))
+        # A program's variable is no surer to be the answer than what is said about it.
+        yield from _alone(answer, fence.start, fence.stop, "fence" if assigned is None else "prose")
 
 
 def _alone(answer: Answer, start: int, stop: int, rank: str) -> Iterator[Found]:

@@ -19,6 +19,9 @@ from tidegate.parsing.signs import COMMAND
 DEEPEST = 200
 """Containers within containers."""
 
+_MOST_DIGITS = 3_000
+"""Python prints no whole number of more than 4,300."""
+
 LONGEST = 300_000
 """Characters of a literal; the tolerant reader is there for more."""
 
@@ -273,6 +276,8 @@ class _Reading:
 
 def _as_number(written: str) -> int | float:
     """Raises `ValueError` for what is too long or too large as well, and for `007`."""
+    if len(written) > _MOST_DIGITS:
+        raise ValueError(f"{written[:20]} … is too long")
     if written.lstrip("+-")[:2].lower() in ("0x", "0o", "0b"):
         return int(written, 0)
     if not any(sign in ".eE" for sign in written):

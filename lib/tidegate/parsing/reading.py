@@ -172,10 +172,19 @@ class _Run:
             if strategy.name not in self.telling:
                 self.absent.setdefault(strategy.name, str(error))
             return None
-        fitting = [each for one in found for each in self._validated(one, strategy)]
-        if not fitting:
+        fitting: list[_Candidate] = []
+        cut: list[Found] = []
+        for one in found:
+            candidates = list(self._validated(one, strategy))
+            fitting += candidates
+            if not candidates and one.truncated is not None:
+                cut.append(one)  # whole, it might fit
+        chosen = self._choice(strategy, fitting, level) if fitting else None
+        if chosen is not None and len(fitting) == 1 and any(each.rank >= fitting[0].found.rank for each in cut):
+            self.doubtful += fitting
+            self._note(strategy, f"a value that breaks off is beside it, at {cut[0].start}", self.level)
             return None
-        return self._choice(strategy, fitting, level)
+        return chosen
 
     def _note(self, strategy: Parser, problem: str, level: RepairLevel) -> None:
         if level != "none" or self.level == "none" or strategy.name not in self.telling:
@@ -219,7 +228,10 @@ class _Run:
         different = _different(top)
         if len(different) == 1:
             chosen = different[0]
-            if self._overruled(chosen) or _disputed(chosen, fitting) or (level == "none" and self._rivalled(chosen)):
+            beside = [*fitting, *self.doubtful]
+            if self._overruled(chosen) or (self.level != "all" and _disputed(chosen, beside)):
+                return None
+            if level == "none" and self._rivalled(chosen):
                 return None
             return self._taken(chosen)
         if different:
@@ -251,7 +263,8 @@ class _Run:
         return False
 
     def _is_rival(self, other: Found, found: Found) -> bool:
-        inside = found.start <= other.start and other.end <= found.end
+        same = (other.start, other.end) == (found.start, found.end)
+        inside = found.start <= other.start and other.end <= found.end and not (same and other.rank > found.rank)
         if inside or other.rank < found.rank or other.value == found.value:
             return False
         try:

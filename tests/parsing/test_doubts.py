@@ -23,6 +23,9 @@ class Number(BaseModel):
         '{"name": "Bob", home address: {"city": "Bath"}}',
         '["alpha"\n 12\n "beta"]',
         '["a" 5 "b"]',
+        '["a"\n {}\n "b"]',
+        '{"items": "a, "b": c"}',
+        "[New York, NY]",
     ],
 )
 def test_a_text_does_not_swallow_what_comes_after_it(text: str) -> None:
@@ -62,6 +65,8 @@ def test_what_needs_no_repair_is_not_taken_before_what_does(text: str, meant: in
         '{"a": {"b": 1}}, c: 2}',
         '{"a": 1} "b": 2}',
         '{"a": 1}{',
+        '[\n  "name"\n  {}\n  {\n    "pop": 1\n    "id": true\n  }\n]',
+        '[{"a": 1}, {"a": 2}',
         'name: Bath\ncounty: Somerset\ntwin towns: ["Aix", "Kaposvár"]',
         'tags = ["a", "b"]\nname = "x"',
         'functions.f:0{"a": 1}',

@@ -160,7 +160,7 @@ class Closers(Cursor):
             self._cut("after a value")
         if missing:
             closers = "".join(OPENERS[each.kind] for each in reversed(self.frames[self.members :]))
-            sure = self._sure_of_the_last() and not self._ends_in_a_line()
+            sure = self._sure_of_the_last() and not self._ends_in_a_line() and self.frames[-1].kind == "{"
             self._repair("missing closer", self.at, closers, certain=sure)
         while self.frames:
             self._finish()

@@ -350,4 +350,7 @@ def _as_list(group: list[Found]) -> Found:
     rivals = [rival for each in group for rival in each.rivals]
     truncated = next((f"$[{place}]{each.truncated[1:]}" for place, each in enumerate(group) if each.truncated), None)
     dropped = [f"$[{place}]{path[1:]}" for place, each in enumerate(group) for path in each.dropped]
-    return Found(values, first.start, last.end, repairs, sum(each.cost for each in group), truncated, dropped, rivals)
+    return Found(
+        values, first.start, last.end, repairs, sum(each.cost for each in group), truncated, dropped, rivals,
+        doubts=[doubt for each in group for doubt in each.doubts],
+    )  # fmt: skip

@@ -109,11 +109,14 @@ class Scalars(Cursor):
         if not written:
             raise Stop(f"a value is missing at {at}")
         prefixed = quoted and text[end] in written  # such as `b'…'`
+        # One quotation inside of a text looks like a text that is not closed, and one that is not opened.
+        split = quoted and any(each.kind == "closing quote" for each in self.found.repairs[-3:])
+        several = not quoted and not self._in_object() and " " in written  # `[New York, NY]`
         # `[Note] …` and `[section]` are no lists.
         remark = len(self.frames) == 1 and not self._in_object() and not self.frames[0].container and (
             text[end : end + 1] == "]"
         )  # fmt: skip
-        certain = certain and "\\" not in written and not prefixed and not remark
+        certain = certain and "\\" not in written and not (prefixed or split or several or remark)
         self._repair("opening quote" if quoted else "unquoted text", at, certain=certain)
         self._take(written, "text", at, end + quoted)
 

@@ -160,6 +160,8 @@ class _Search:
     def _opens(self, at: int) -> bool:
         """Whether the first quote inside is where a quotation begins, and not the end of this string."""
         before, after = self.text[at - 1], self.text[at + 1 : at + 2]
+        if not after or after.isspace() or after in ",:;]})!?":
+            return False
         return at == self.start + 1 or not (before.isalnum() or before in ".!?%)]}") or after.isalnum()
 
     def _at_comma(self, at: int) -> bool:

@@ -28,7 +28,7 @@ _FOOTNOTE = re.compile(r"\[\s*+\d{1,4}(?:\s*+[,–-]\s*+\d{1,4})*+\s*+\]")
 _CHECKBOX = re.compile(r"[-*+]\s\Z")
 
 _OPENING = re.compile(r"<([A-Za-z][\w.:-]{0,60})(?:\s[^<>]{0,200})?>\s*+\Z")
-_CLOSING = re.compile(r"\s*+</([A-Za-z][\w.:-]{0,60})\s*+>")
+_CLOSING = re.compile(r"\s{0,80}+</([A-Za-z][\w.:-]{0,60})\s*+>")
 _ANSWERS = frozenset({
     "answer", "final", "final_answer", "json", "output", "response", "result", "results", "tool_call", "function_call",
     "tool_calls", "final_response", "data",
@@ -99,6 +99,6 @@ def is_footnote(text: str, start: int, end: int) -> bool:
         return True
     if _FOOTNOTE.fullmatch(text, start, end) is None:
         return False
-    before = text[:start].rpartition("\n")[2].strip()
+    before = text[max(0, start - 400) : start].rpartition("\n")[2].strip()
     after = text[end : end + 80].partition("\n")[0].strip()
     return bool((before and before[-1] not in ":=") or (after and after[0] not in ",;"))

@@ -68,6 +68,10 @@ class CallOptions(TypedDict, total=False):
     schema: Any
     stop: str | Sequence[str] | None
     seed: int | None
+    top_p: float | None
+    tool_choice: str | None
+    reasoning: str | int | None
+    logprobs: int | None
     task: str | None
     tags: Mapping[str, str] | None
     priority: int
@@ -218,6 +222,10 @@ class Client:
         schema: Any = None,
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
+        top_p: float | None = None,
+        tool_choice: str | None = None,
+        reasoning: str | int | None = None,
+        logprobs: int | None = None,
         task: str | None = None,
         tags: Mapping[str, str] | None = None,
         priority: int = 0,
@@ -229,6 +237,9 @@ class Client:
         """The whole answer to `prompt`: a string, a message, or a list of messages.
 
         `temperature` is 0 to 2, `max_tokens` bounds the answer, `schema` (a JSON schema or pydantic model) shapes it,
+        `tool_choice` is `auto`, `none`, `required` or a tool's name, `reasoning` is how much to think (`none`,
+        `minimal`, `low`, `medium`, `high`, or a number of tokens), `logprobs` asks for the tokens' probabilities (and
+        so many alternatives to each). What a provider cannot do is a `ConfigError`.
         `timeout` is this call's deadline in seconds, `cancel` ends it from another thread, `stall_detection` streams
         underneath so that a silent server is noticed, `options` go into the request's body as they are.
         Raises `ConfigError` before anything is sent, or a `CallError`.
@@ -249,6 +260,10 @@ class Client:
         schema: Any = None,
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
+        top_p: float | None = None,
+        tool_choice: str | None = None,
+        reasoning: str | int | None = None,
+        logprobs: int | None = None,
         task: str | None = None,
         tags: Mapping[str, str] | None = None,
         priority: int = 0,

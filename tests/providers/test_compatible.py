@@ -12,8 +12,12 @@ from support.fault_server import FaultServer, json_reply, sse
 from support.openai_wire import completion, stream_events
 from tidegate import Client, ConfigError, Message
 from tidegate.chat.request import ChatRequest
-from tidegate.providers.compatible import HOSTS
+from tidegate.providers import registry
+from tidegate.providers.compatible import COMPATIBLE
 from tidegate.providers.registry import endpoint
+
+HOSTS = {"openai": registry.HOSTS["openai"], **COMPATIBLE}
+"""Who speaks OpenAI's chat completions."""
 
 KEYLESS = ["vllm", "ollama", "llamacpp", "compatible"]
 KEYED = [name for name in HOSTS if name not in KEYLESS]

@@ -12,9 +12,8 @@ from support.fault_server import FaultServer, json_reply
 from support.openai_wire import completion
 from tidegate import Client, ConfigError
 from tidegate.options import SecretStr
-from tidegate.providers.compatible import HOSTS
 from tidegate.providers.openai import OpenAIProvider
-from tidegate.providers.registry import LOCAL_MODEL, NAMES, Endpoints, default_model, endpoint, split_model
+from tidegate.providers.registry import HOSTS, LOCAL_MODEL, NAMES, Endpoints, default_model, endpoint, split_model
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ NAMELESS: dict[str, tuple[Any, str]] = {
     "a provider with a letter missing": ("opnai/gpt-4o", "unknown provider `opnai`; did you mean `openai`"),
     "a provider in capitals": ("OpenAI/gpt-4o", "unknown provider `OpenAI`; did you mean `openai`"),
     "a provider with a space": (" openai/gpt-4o", "unknown provider ` openai`; did you mean `openai`"),
-    "a provider nobody knows": ("zzzz/gpt-4o", r"unknown provider `zzzz` \(providers: openai, groq, "),
+    "a provider nobody knows": ("zzzz/gpt-4o", r"unknown provider `zzzz` \(providers: openai, anthropic, "),
     "no provider": ("gpt-4o", "`gpt-4o` names no provider: write `provider/gpt-4o`"),
     "a provider alone": ("openai", "`openai` is a provider: name a model of it, such as `openai/gpt-4o-mini`"),
     "a provider and a slash": ("groq/", "`groq/` names no model: write `groq/…`"),
@@ -111,7 +110,7 @@ def test_without_a_name_the_provider_whose_key_is_there_is_asked(name: str) -> N
 def test_of_several_keys_the_first_in_the_table_counts() -> None:
     environ = {host.keys[0]: KEY for host in HOSTS.values()}
     assert default_model(environ) == "openai/gpt-4o-mini"
-    assert default_model({**environ, "OPENAI_API_KEY": ""}).startswith("groq/")
+    assert default_model({**environ, "OPENAI_API_KEY": ""}).startswith("anthropic/")
 
 
 def test_without_a_key_the_embedded_model_is_asked() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from tidegate.chat.details import Thought
 from tidegate.chat.tools import ToolCall
 from tidegate.errors import ConfigError, nearest
 
@@ -75,11 +76,17 @@ class Message:
     tool_call_id: str | None = None
     """Which call a `tool` turn answers."""
     name: str | None = None
+    thoughts: tuple[Thought, ...] = ()
+    """What the assistant thought before this turn: `completion.message` has it. Sent back to its own provider only."""
+    failed: bool = False
+    """Of a `tool` turn: the tool did not do what it was asked, and `content` says why."""
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             shown = str(self.role)[:40]
             raise ConfigError(f"unknown role `{shown}`{nearest(shown, ROLES)} (roles: {', '.join(ROLES)})")
+        if not isinstance(self.failed, bool):
+            raise ConfigError("a message's `failed` is True or False")
         for field in ("tool_call_id", "name"):
             if not isinstance(getattr(self, field), str | None):
                 raise ConfigError(f"a message's `{field}` is a string")
@@ -88,6 +95,7 @@ class Message:
         # Whatever form they came in, from here on they are what the fields say.
         object.__setattr__(self, "content", _content(self.content))
         object.__setattr__(self, "tool_calls", _tool_calls(self.tool_calls))
+        object.__setattr__(self, "thoughts", _thoughts(self.thoughts))
 
     @property
     def text(self) -> str:
@@ -145,6 +153,9 @@ def _message(turn: Message | Mapping[str, Any]) -> Message:
         "audio",
         "annotations",
         "function_call",
+        "reasoning_content",
+        "thoughts",
+        "failed",
     }
     unknown = [str(key) for key in turn if key not in known]
     if unknown:
@@ -158,6 +169,8 @@ def _message(turn: Message | Mapping[str, Any]) -> Message:
         tool_calls=turn.get("tool_calls") or (),
         tool_call_id=turn.get("tool_call_id"),
         name=turn.get("name"),
+        thoughts=turn.get("thoughts") or turn.get("reasoning_content") or (),
+        failed=turn.get("failed", False),
     )
 
 
@@ -165,6 +178,14 @@ def _tool_calls(calls: object) -> tuple[ToolCall, ...]:
     if not isinstance(calls, Sequence) or isinstance(calls, str | bytes):
         raise ConfigError(f"a message's `tool_calls` are a list, not `{type(calls).__name__}`")
     return tuple(ToolCall.from_dict(call) for call in calls)
+
+
+def _thoughts(thoughts: object) -> tuple[Thought, ...]:
+    if isinstance(thoughts, str):
+        return (Thought(thoughts),)
+    if not isinstance(thoughts, Sequence) or not all(isinstance(each, Thought) for each in thoughts):
+        raise ConfigError("a message's `thoughts` are a list of `Thought`, as `completion.message` has them")
+    return tuple(thoughts)
 
 
 def _content(content: object) -> str | tuple[Part, ...]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 from tidegate.abandoned import close_later, settle_at_exit, watch_for_dropped
 from tidegate.attempts import Attempt
+from tidegate.chat.details import Citation, Thought, TokenLogprob
+from tidegate.chat.messages import Message
 from tidegate.chat.timeline import Timeline, Trace
 from tidegate.errors import CallError, Cancelled, StreamUnfinished
 
@@ -52,6 +54,11 @@ class Completion:
     """The model's own words of refusal, where the provider keeps them apart."""
     id: str | None = None
     """The provider's id of the answer."""
+    thoughts: tuple[Thought, ...] = ()
+    """The thinking as the provider wants it back with the next turn; `message` has it."""
+    citations: tuple[Citation, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the answer's tokens, where `logprobs=` asked for them."""
     interrupted: bool = False
     """True for what was there when a stream broke off or was closed."""
     raw_data: Any = field(default=None, repr=False, compare=False)
@@ -67,6 +74,11 @@ class Completion:
         if self.interrupted or self.finish_reason in _CUT:
             return "no"
         return "yes" if self.finish_reason in _WHOLE else "unknown"
+
+    @property
+    def message(self) -> Message:
+        """The answer as the assistant's turn, to go on from: with its tool calls and its thoughts."""
+        return Message("assistant", self.text, self.tool_calls, thoughts=self.thoughts)
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

@@ -9,7 +9,10 @@ from typing import Any
 
 from tidegate.chat.messages import Message, Prompt, to_messages
 from tidegate.chat.tools import Tool, to_tools
-from tidegate.errors import ConfigError
+from tidegate.errors import ConfigError, nearest
+
+TOOL_CHOICES = ("auto", "none", "required")
+REASONING = ("none", "minimal", "low", "medium", "high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,13 @@ class ChatRequest:
     schema_name: str = "answer"
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    top_p: float | None = None
+    tool_choice: str | None = None
+    """`auto`, `none`, `required`, or the name of the one tool that has to be called."""
+    reasoning: str | int | None = None
+    """How much to think: one of `REASONING`, or a number of tokens."""
+    logprobs: int | None = None
+    """How many likely tokens to name at each place, with their probabilities; 0 for those of the answer alone."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Fields that only this provider knows, put into the body as they are."""
 
@@ -40,19 +50,28 @@ class ChatRequest:
         schema: Any = None,  # noqa: ANN401 (a JSON schema, or anything with `model_json_schema()`)
         stop: str | Sequence[str] | None = None,
         seed: int | None = None,
+        top_p: float | None = None,
+        tool_choice: str | None = None,
+        reasoning: str | int | None = None,
+        logprobs: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> ChatRequest:
         """Check every part and put them together. Raises `ConfigError` naming what is wrong."""
         name, checked_schema = _schema(schema)
+        checked_tools = to_tools(tools) if tools else ()
         return cls(
             messages=to_messages(prompt, system),
             temperature=_temperature(temperature),
             max_tokens=_whole("max_tokens", max_tokens, least=1),
-            tools=to_tools(tools) if tools else (),
+            tools=checked_tools,
             schema=checked_schema,
             schema_name=name,
             stop=_stop(stop),
             seed=_whole("seed", seed, least=None),
+            top_p=_share(top_p),
+            tool_choice=_tool_choice(tool_choice, checked_tools),
+            reasoning=_reasoning(reasoning),
+            logprobs=_whole("logprobs", logprobs, least=0),
             options=_options(options),
         )
 
@@ -73,6 +92,37 @@ def _whole(name: str, value: int | None, *, least: int | None) -> int | None:
         bound = "" if least is None else f" of at least {least}"
         raise ConfigError(f"`{name}` is a whole number{bound}, not {value!r}")
     return value
+
+
+def _share(value: float | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise ConfigError(f"`top_p` is a number above 0 and up to 1, not {value!r}")
+    return float(value)
+
+
+def _tool_choice(choice: str | None, tools: tuple[Tool, ...]) -> str | None:
+    if choice is None:
+        return None
+    names = [tool.name for tool in tools]
+    if not isinstance(choice, str) or choice not in (*TOOL_CHOICES, *names):
+        shown = str(choice)[:60]
+        raise ConfigError(
+            f"`tool_choice` is {', '.join(TOOL_CHOICES)} or the name of one of `tools`, not `{shown}`"
+            f"{nearest(shown, (*TOOL_CHOICES, *names))}"
+        )
+    if not tools and choice != "none":
+        raise ConfigError(f"`tool_choice={choice!r}` needs `tools`")
+    return choice
+
+
+def _reasoning(reasoning: str | int | None) -> str | int | None:
+    if reasoning is None or reasoning in REASONING:
+        return reasoning
+    if isinstance(reasoning, int) and not isinstance(reasoning, bool) and reasoning > 0:
+        return reasoning
+    raise ConfigError(f"`reasoning` is {', '.join(REASONING)}, or a number of tokens, not {reasoning!r}")
 
 
 def _stop(stop: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -61,6 +61,8 @@ class ToolCall:
     id: str
     name: str
     arguments: str = "{}"
+    signature: str | None = None
+    """The provider's proof of the thinking behind it, where it wants that back (Gemini). Opaque."""
 
     @classmethod
     def from_dict(cls, call: ToolCall | Mapping[str, Any]) -> ToolCall:

@@ -179,6 +179,8 @@ def _examine_providers(found: Findings, timeout: float) -> None:
     found.providers = known_providers(settings)
     _choose_default(found, settings)
     worth = [each for each in found.providers if each.problem is None and (each.key_set or each.on_this_machine)]
+    once = {each.base_url: each for each in reversed(worth)}  # an address that several are at is asked once
+    worth = [each for each in worth if once[each.base_url] is each]
     with ThreadPoolExecutor(max(1, len(worth))) as pool:
         found.reached = list(pool.map(lambda each: _reach(transport, each, timeout), worth))
     transport.close()

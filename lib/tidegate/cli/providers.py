@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from tidegate.errors import ConfigError
 from tidegate.options import SecretStr
 from tidegate.providers.base import Account, checked_base_url
-from tidegate.providers.compatible import HOSTS, Host
-from tidegate.providers.registry import default_model, split_model
+from tidegate.providers.hosts import Host
+from tidegate.providers.registry import HOSTS, default_model, split_model
 from tidegate.settings import ClientSettings
 from tidegate.terminal import Cell
 from tidegate.transport.session import is_loopback

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from tidegate import jsontext
+from tidegate.chat.details import Citation, Thought, TokenLogprob
 from tidegate.chat.messages import Image, Message
 from tidegate.chat.reply import Completion
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.tools import Tool, ToolCall
 from tidegate.chat.usage import Usage
-from tidegate.errors import CallError, ConfigError, MalformedEvent, MalformedResponse
+from tidegate.errors import ConfigError, ContextLengthExceeded
 from tidegate.providers.base import Account, Delta
-from tidegate.providers.refusals import (
-    READ_LIMIT,
-    error_from_event,
-    error_from_response,
-    readable,
-    redacted,
-    request_id,
+from tidegate.providers.refusals import error_from_event
+from tidegate.providers.speaker import EventReader, GrowingCall, Speaker
+from tidegate.providers.wire import (
+    count,
+    json_text,
+    mapping,
+    number,
+    objects,
+    place,
+    read_answer,
+    string,
+    text_of,
 )
 from tidegate.transport.base import HttpRequest
-from tidegate.version import USER_AGENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,47 +44,41 @@ class Dialect:
     """Whether usage in a stream must be asked for, by `stream_options`."""
     developer_role: bool = False
     """Whether the role `developer` is known; else it is sent as `system`."""
+    required: str = "required"
+    """What `tool_choice` is called by which some tool has to be called."""
+    reasoning: Literal["", "reasoning_effort", "reasoning", "thinking"] = "reasoning_effort"
+    """How it is told how much to think: an effort by name, OpenRouter's object, on and off; not at all."""
+    thoughts: str | None = None
+    """The field in which thoughts are sent back with the tool calls that they led to, where the host wants them."""
+    logprobs: bool = True
+    """Whether it says how likely tokens were."""
 
 
-class OpenAIProvider:
+class OpenAIProvider(Speaker):
     """Chat completions at one address with one key."""
 
-    def __init__(self, account: Account, dialect: Dialect = Dialect()) -> None:
-        self.account = account
-        self.dialect = dialect
+    wordings = (
+        ("maximum context length", ContextLengthExceeded),  # vLLM, Together and others, whose `code` does not say so
+        ("exceeds the context window", ContextLengthExceeded),
+    )
+
+    def __init__(
+        self,
+        account: Account,
+        dialect: Dialect = Dialect(),
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`headers` have the key, where it is not a bearer's."""
         key = account.api_key
-        self._url = f"{account.base_url}/chat/completions"
-        self._headers = {
-            "Content-Type": "application/json",
-            "User-Agent": USER_AGENT,
-            **({"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}),
-            **account.headers,
-        }
-
-    @property
-    def name(self) -> str:
-        """The account's provider name."""
-        return self.account.provider
-
-    def ready(self, seconds: float) -> None:
-        """Nothing to do: the server is somebody else's."""
+        bearer = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
+        super().__init__(account, bearer if headers is None else headers)
+        self.dialect = dialect
 
     def encode(self, request: ChatRequest, model: str, *, streamed: bool) -> HttpRequest:
         """A POST of the request as JSON."""
-        try:
-            body = jsontext.encode(self._body(request, model, streamed=streamed))
-        except ValueError as error:
-            problem = str(error)
-        else:
-            headers = {
-                **self._headers,
-                "Accept": "text/event-stream" if streamed else "application/json",
-                # A compressed stream would be held back by whoever compresses it.
-                "Accept-Encoding": "identity" if streamed else "gzip, deflate",
-                "Content-Length": str(len(body)),
-            }
-            return HttpRequest("POST", self._url, headers, body, streamed=streamed)
-        raise ConfigError(f"the request cannot be written as JSON: {problem}")
+        fields = self._body(request, model, streamed=streamed)
+        return self.post("/chat/completions", fields, streamed=streamed)
 
     def _body(self, request: ChatRequest, model: str, *, streamed: bool) -> dict[str, Any]:
         dialect = self.dialect
@@ -88,17 +86,51 @@ class OpenAIProvider:
             "model": model,
             "messages": [self._message(message) for message in request.messages],
             "temperature": request.temperature,
+            "top_p": request.top_p,
             dialect.max_tokens: request.max_tokens,
             "tools": [_tool(tool) for tool in request.tools] or None,
+            "tool_choice": self._tool_choice(request.tool_choice),
             "response_format": _response_format(request),
             "stop": list(request.stop) or None,
             dialect.seed: request.seed,
+            **self._reasoning(request.reasoning),
+            **self._logprobs(request.logprobs),
             "stream": True if streamed else None,
             "stream_options": {"include_usage": True} if streamed and dialect.stream_usage else None,
         }
         body = {name: value for name, value in fields.items() if value is not None}
         body.update(request.options)
         return body
+
+    def _tool_choice(self, choice: str | None) -> str | dict[str, Any] | None:
+        if choice is None or choice in ("auto", "none"):
+            return choice
+        if choice == "required":
+            return self.dialect.required
+        return {"type": "function", "function": {"name": choice}}
+
+    def _reasoning(self, reasoning: str | int | None) -> dict[str, Any]:
+        """How much to think, in the host's words. Raises `ConfigError` where it has none for it."""
+        if reasoning is None:
+            return {}
+        form = self.dialect.reasoning
+        if form == "reasoning":
+            return {"reasoning": {"max_tokens" if isinstance(reasoning, int) else "effort": reasoning}}
+        if form == "thinking" and reasoning in ("none", "high"):
+            return {"thinking": {"type": "disabled" if reasoning == "none" else "enabled"}}
+        if form == "reasoning_effort" and isinstance(reasoning, str):
+            return {form: reasoning}
+        raise ConfigError(
+            f"`{self.name}` takes no `reasoning={reasoning!r}`{_REASONING_TAKEN[form]}; "
+            "what else it knows goes into `options`"
+        )
+
+    def _logprobs(self, alternatives: int | None) -> dict[str, Any]:
+        if alternatives is None:
+            return {}
+        if not self.dialect.logprobs:
+            raise ConfigError(f"`{self.name}` gives no `logprobs`")
+        return {"logprobs": True, "top_logprobs": alternatives or None}
 
     def _message(self, message: Message) -> dict[str, Any]:
         role = message.role
@@ -115,23 +147,21 @@ class OpenAIProvider:
             fields["tool_call_id"] = message.tool_call_id
         if message.name is not None:
             fields["name"] = message.name
+        own = "".join(thought.text for thought in message.thoughts if thought.provider in ("", self.name))
+        if self.dialect.thoughts is not None and message.tool_calls and own:
+            fields[self.dialect.thoughts] = own
         return fields
 
     def decode(self, body: bytes, model: str) -> Completion:
         """The first choice of the answer."""
-        try:
-            answer = jsontext.decode(body)
-        except ValueError as caught:
-            problem = f"the answer is not JSON: {caught}" if body.strip() else "the answer is empty"
-        else:
-            failure = _failure(answer)
-            if failure:
-                raise error_from_event(failure, self.account.api_key)
-            completion = self._completion(answer, model)
-            if completion is not None:
-                return completion
-            problem = "the answer has no choices with a message"
-        raise MalformedResponse(problem, body=readable(body, self.account.api_key))
+        answer = read_answer(body, self.account.api_key)
+        failure = _failure(answer)
+        if failure:
+            raise error_from_event(failure, self.account.api_key, self.wordings)
+        completion = self._completion(answer, model)
+        if completion is None:
+            raise self.unreadable("the answer has no choices with a message", body)
+        return completion
 
     def _completion(self, answer: Any, model: str) -> Completion | None:  # noqa: ANN401 (any JSON value)
         choices = answer.get("choices") if isinstance(answer, Mapping) else None
@@ -139,16 +169,20 @@ class OpenAIProvider:
         message = choice.get("message") if isinstance(choice, Mapping) else None
         if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
             return None
+        reasoning = _text(message.get("reasoning_content") or message.get("reasoning"))
         return Completion(
             text=_text(message.get("content")),
             provider=self.name,
-            model=_string(answer.get("model")) or model,
+            model=string(answer.get("model")) or model,
             finish_reason=_finish_reason(choice.get("finish_reason")),
             usage=read_usage(answer.get("usage")),
             tool_calls=tuple(_tool_calls(message.get("tool_calls"))),
-            reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
-            refusal=_string(message.get("refusal")),
-            id=_string(answer.get("id")),
+            reasoning=reasoning,
+            refusal=string(message.get("refusal")),
+            id=string(answer.get("id")),
+            thoughts=(Thought(reasoning, provider=self.name),) if reasoning else (),
+            citations=tuple(_citations(message.get("annotations"))),
+            logprobs=tuple(token_logprobs(mapping(choice.get("logprobs")).get("content"))),
             raw_data=answer,
         )
 
@@ -156,84 +190,55 @@ class OpenAIProvider:
         """A new decoder for one stream."""
         return OpenAIStreamDecoder(self.account, model)
 
-    def request_id(self, headers: Mapping[str, str]) -> str | None:
-        """The provider's id of the request."""
-        return request_id(headers, self.account.api_key)
 
-    def refusal(self, status: int, headers: Mapping[str, str], body: bytes, now: float) -> CallError:
-        """The error that a response without a 2xx status means."""
-        return error_from_response(status, headers, body, self.account.api_key, now)
-
-
-class OpenAIStreamDecoder:
+class OpenAIStreamDecoder(EventReader):
     """Reads `chat.completion.chunk` events: unnamed, the last with the usage and no choices, then `[DONE]`."""
 
     def __init__(self, account: Account, model: str) -> None:
-        self._account = account
-        self._model = model
-        self._id: str | None = None
+        super().__init__(account, model)
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
-        self._calls: dict[int, _GrowingCall] = {}
-        self._finish_reason: str | None = None
+        self._calls: dict[int, GrowingCall] = {}
         self._usage: Usage | None = None
-        self._events: list[str] = []
-        self.finished = False
-        self.settled = False
+        self._citations: list[Citation] = []
+        self._logprobs: list[TokenLogprob] = []
 
     def feed(self, event: str, data: str) -> Delta | None:
         """One event. Raises `MalformedEvent`, or the error that the event is."""
         if data.strip() == "[DONE]":
             self.finished = self.settled = True
             return None
-        chunk = self._read(data)
+        chunk = self.read(data)
         failure = _failure(chunk)
         if failure or event == "error":
-            raise error_from_event(failure or chunk, self._account.api_key)
-        if self._id is None:
-            self._id = _string(chunk.get("id"))
-            self._model = _string(chunk.get("model")) or self._model
+            raise error_from_event(failure or chunk, self.account.api_key, OpenAIProvider.wordings)
+        if self.id is None:
+            self.id = string(chunk.get("id"))
+            self.model = string(chunk.get("model")) or self.model
         usage = read_usage(chunk.get("usage"))
         self._usage = usage or self._usage
-        delta = self._first_choice(chunk.get("choices"), data)
+        delta = self._first_choice(chunk.get("choices"))
         # Some hosts count with every chunk: figures from before the finish reason may not be the last.
         self.settled = self.finished and usage is not None
-        self._events.append(data)
         return delta
 
-    def _first_choice(self, choices: Any, data: str) -> Delta | None:  # noqa: ANN401 (any JSON value)
+    def _first_choice(self, choices: Any) -> Delta | None:  # noqa: ANN401 (any JSON value)
         if not choices:
             return None
         choice = choices[0] if isinstance(choices, list) else None
         if not isinstance(choice, Mapping):
-            raise self._malformed("its `choices` are not a list of objects", data)
+            raise self.unreadable("its `choices` are not a list of objects")
         # With `n` > 1 among the options the choices come interleaved; the first is the answer, `raw` has all.
-        return self._choice(choice, data) if not choice.get("index") else None
+        return self._choice(choice) if not choice.get("index") else None
 
-    def _read(self, data: str) -> Mapping[str, Any]:
-        try:
-            chunk = jsontext.decode(data)
-        except ValueError as caught:
-            problem = str(caught)
-        else:
-            if isinstance(chunk, Mapping):
-                return chunk
-            problem = "it is not an object"
-        raise self._malformed(problem, data)
-
-    def _malformed(self, problem: str, data: str) -> MalformedEvent:
-        number = len(self._events) + 1
-        body = redacted(data[:READ_LIMIT], self._account.api_key)
-        return MalformedEvent(f"event {number} of the stream cannot be read: {problem}", body=body)
-
-    def _choice(self, choice: Mapping[str, Any], data: str) -> Delta:
+    def _choice(self, choice: Mapping[str, Any]) -> Delta:
         delta = choice.get("delta") or {}
         if not isinstance(delta, Mapping):
-            raise self._malformed("its `delta` is not an object", data)
+            raise self.unreadable("its `delta` is not an object")
         text = _text(delta.get("content"))
         reasoning = _text(delta.get("reasoning_content") or delta.get("reasoning"))
-        refusal = _string(delta.get("refusal"))
+        refusal = string(delta.get("refusal"))
         calls = delta.get("tool_calls")
         if text:
             self._text.append(text)
@@ -242,53 +247,48 @@ class OpenAIStreamDecoder:
         if refusal:
             self._refusal.append(refusal)
         if calls:
-            self._grow(calls, data)
+            self._grow(calls)
+        if delta.get("annotations"):
+            self._citations += _citations(delta["annotations"])
+        if choice.get("logprobs"):
+            self._logprobs += token_logprobs(mapping(choice["logprobs"]).get("content"))
         reason = _finish_reason(choice.get("finish_reason"))
         if reason is not None:
-            self._finish_reason = reason
+            self.finish_reason = reason
             self.finished = True
         return Delta(text, reasoning, reason, bool(text or reasoning or refusal or calls or reason))
 
-    def _grow(self, calls: Any, data: str) -> None:  # noqa: ANN401 (any JSON value)
+    def _grow(self, calls: Any) -> None:  # noqa: ANN401 (any JSON value)
         """Pieces of tool calls: the first has the id and name, the others more of the arguments."""
         if not isinstance(calls, list) or not all(isinstance(piece, Mapping) for piece in calls):
-            raise self._malformed("its `tool_calls` are not a list of objects", data)
+            raise self.unreadable("its `tool_calls` are not a list of objects")
         for piece in calls:
             index = piece.get("index")
-            call = self._calls.setdefault(index if isinstance(index, int) else len(self._calls), _GrowingCall())
+            call = self._calls.setdefault(index if isinstance(index, int) else len(self._calls), GrowingCall())
             function = piece.get("function")
             function = function if isinstance(function, Mapping) else {}
-            call.id = call.id or _string(piece.get("id")) or ""
-            call.name = call.name or _string(function.get("name")) or ""
-            call.arguments.append(_arguments(function.get("arguments")))
+            call.id = call.id or string(piece.get("id")) or ""
+            call.name = call.name or string(function.get("name")) or ""
+            call.arguments.append(json_text(function.get("arguments")))
 
     def completion(self) -> Completion:
         """The answer so far."""
+        reasoning = "".join(self._reasoning)
         return Completion(
             text="".join(self._text),
-            provider=self._account.provider,
-            model=self._model,
-            finish_reason=self._finish_reason,
+            provider=self.account.provider,
+            model=self.model,
+            finish_reason=self.finish_reason,
             usage=self._usage,
             tool_calls=tuple(call.built() for _, call in sorted(self._calls.items())),
-            reasoning="".join(self._reasoning),
+            reasoning=reasoning,
             refusal="".join(self._refusal) or None,
-            id=self._id,
-            raw_data=list(self._events),
+            id=self.id,
+            thoughts=(Thought(reasoning, provider=self.account.provider),) if reasoning else (),
+            citations=tuple(self._citations),
+            logprobs=tuple(self._logprobs),
+            raw_data=list(self.events),
         )
-
-
-class _GrowingCall:
-    """A tool call whose pieces are still coming."""
-
-    __slots__ = ("arguments", "id", "name")
-
-    def __init__(self) -> None:
-        self.id = self.name = ""
-        self.arguments: list[str] = []
-
-    def built(self) -> ToolCall:
-        return ToolCall(self.id, self.name, "".join(self.arguments))
 
 
 def _failure(answer: Any) -> Any:  # noqa: ANN401 (any JSON value)
@@ -328,10 +328,6 @@ def _response_format(request: ChatRequest) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": {"name": request.schema_name, "schema": request.schema}}
 
 
-def _string(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
 def _text(content: object) -> str:
     """Text of a message or delta: a string, or (at some hosts) a list of parts."""
     if isinstance(content, str):
@@ -346,6 +342,13 @@ def _finish_reason(reason: object) -> str | None:
     return _SAME_REASON.get(reason, reason) if isinstance(reason, str) else None
 
 
+_REASONING_TAKEN = {
+    "": "",
+    "reasoning_effort": " (it takes an effort by name)",
+    "thinking": " (it takes `none` and `high`)",
+    "reasoning": "",
+}
+
 _SAME_REASON = {"function_call": "tool_calls", "eos": "stop"}
 """OpenAI's old word, and Together's for an answer that ended by itself."""
 
@@ -355,32 +358,50 @@ def _tool_calls(calls: object) -> list[ToolCall]:
     for call in calls if isinstance(calls, list) else ():
         function = call.get("function") if isinstance(call, Mapping) else None
         if isinstance(function, Mapping):
-            arguments = _arguments(function.get("arguments")) or "{}"
-            found.append(ToolCall(_string(call.get("id")) or "", _string(function.get("name")) or "", arguments))
+            arguments = json_text(function.get("arguments")) or "{}"
+            found.append(ToolCall(string(call.get("id")) or "", string(function.get("name")) or "", arguments))
     return found
 
 
-def _arguments(arguments: object) -> str:
-    """The JSON text of a call's arguments; some hosts send them as an object."""
-    return jsontext.encode(arguments).decode() if isinstance(arguments, Mapping) else _string(arguments) or ""
+def _citations(annotations: object) -> list[Citation]:
+    found = []
+    for each in objects(annotations):
+        cited = mapping(each.get("url_citation"))
+        if cited:
+            found.append(
+                Citation(
+                    start=place(cited.get("start_index")), end=place(cited.get("end_index")),
+                    source=string(cited.get("url")), title=string(cited.get("title")), raw=each,
+                )
+            )  # fmt: skip
+    return found
+
+
+def token_logprobs(tokens: object) -> list[TokenLogprob]:
+    """A list of tokens with their probabilities, as this API and its younger sister write it."""
+    return [
+        TokenLogprob(
+            text_of(each.get("token")),
+            number(each.get("logprob")),
+            tuple(
+                (text_of(other.get("token")), number(other.get("logprob")))
+                for other in objects(each.get("top_logprobs"))
+            ),
+        )
+        for each in objects(tokens)
+    ]
 
 
 def read_usage(usage: object) -> Usage | None:
     """OpenAI's usage object; None when it has no counts."""
     if not isinstance(usage, Mapping):
         return None
-    into, out = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    into, out = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
     if into is None and out is None:
         return None
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens") or 0
-    thought = _count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0
+    cached = count(usage.get("prompt_tokens_details"), "cached_tokens") or 0
+    thought = count(usage.get("completion_tokens_details"), "reasoning_tokens") or 0
     into, out = into or 0, out or 0
-    if thought and _count(usage, "total_tokens") == into + out + thought:
+    if thought and count(usage, "total_tokens") == into + out + thought:
         out += thought  # xAI counts what was thought beside the answer; OpenAI within it
     return Usage(into, out, min(cached, into), 0, min(thought, out))
-
-
-def _count(source: object, name: str) -> int | None:
-    """A token count; None for whatever is none (absent, null, negative, a string)."""
-    value = source.get(name) if isinstance(source, Mapping) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 from urllib.parse import urlsplit
@@ -93,13 +93,17 @@ _FIXED = (QuotaExhausted, ContentFiltered, ContextLengthExceeded, ModelNotFound)
 _REQUEST_IDS = ("x-request-id", "request-id", "x-correlation-id", "apim-request-id", "cf-ray")
 
 
+Wording = Sequence[tuple[str, type[CallError]]]
+"""Words of a provider's messages, in lower case, and what they mean where its types and its status say less."""
+
+
 def error_from_response(
-    status: int, headers: Mapping[str, str], body: bytes, key: SecretStr | None, now: float
+    status: int, headers: Mapping[str, str], body: bytes, key: SecretStr | None, now: float, *, wordings: Wording = ()
 ) -> CallError:
     """The error that a response with this status means. `now`: seconds since 1970, for dates in Retry-After."""
     text = readable(body, key)
     types, message = _read_error(text)
-    kind = _kind(types, status)
+    kind = _kind(types, status, message, wordings)
     error = kind(
         message or _no_message(status, headers, text, key),
         status=status,
@@ -116,13 +120,13 @@ def error_from_response(
     return error
 
 
-def error_from_event(error: object, key: SecretStr | None) -> CallError:
+def error_from_event(error: object, key: SecretStr | None, wordings: Wording = ()) -> CallError:
     """The error that an `error` object inside a 200 means, in a body or in an event of a stream."""
     text = readable(jsontext.encode(error), key)
     types, message = _read_error(text)
     code = error.get("code") if isinstance(error, Mapping) else None
     status = code if isinstance(code, int) and 400 <= code <= 599 else 200
-    kind = _kind(types, status)
+    kind = _kind(types, status, message, wordings)
     return kind(message or "the provider reported an error inside its answer", code=next(iter(types), None), body=text)
 
 
@@ -134,10 +138,14 @@ def request_id(headers: Mapping[str, str], key: SecretStr | None) -> str | None:
     return found[:128]
 
 
-def _kind(types: list[str], status: int) -> type[CallError]:
+def _kind(types: list[str], status: int, message: str, wordings: Wording) -> type[CallError]:
     for name in types:
         if name in _DECISIVE:
             return _DECISIVE[name]
+    said = message.lower()
+    for words, kind in wordings:
+        if words in said and status < 500:
+            return kind
     if status < 300:
         return next((_WITHOUT_STATUS[name] for name in types if name in _WITHOUT_STATUS), ProviderUnavailable)
     return _BY_STATUS.get(status) or (ProviderUnavailable if status >= 500 else BadRequest)

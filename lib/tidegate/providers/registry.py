@@ -11,10 +11,75 @@ from tidegate.errors import ConfigError, nearest
 from tidegate.options import SecretStr
 from tidegate.pipeline.call import Route
 from tidegate.providers import embedded, local
+from tidegate.providers.anthropic import AnthropicProvider
+from tidegate.providers.azure import API_VERSION, AzureProvider
 from tidegate.providers.base import Account, Provider, checked_base_url
-from tidegate.providers.compatible import HOSTS, Host
-from tidegate.providers.openai import OpenAIProvider
+from tidegate.providers.cohere import CohereProvider
+from tidegate.providers.compatible import COMPATIBLE, OPENAI, speaking
+from tidegate.providers.gemini import GeminiProvider
+from tidegate.providers.hosts import Host
+from tidegate.providers.responses import ResponsesProvider
 from tidegate.transport.session import is_loopback
+
+
+def _azure(account: Account, environ: Mapping[str, str]) -> Provider:
+    return AzureProvider(account, OPENAI, api_version=environ.get("OPENAI_API_VERSION") or API_VERSION)
+
+
+_OPENAI_HEADERS = (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID"))
+
+HOSTS: dict[str, Host] = {
+    "openai": Host(
+        "https://api.openai.com/v1",
+        ("OPENAI_API_KEY",),
+        ("OPENAI_BASE_URL",),
+        speaking(OPENAI),
+        "gpt-4o-mini",
+        about="OpenAI",
+        headers=_OPENAI_HEADERS,
+    ),
+    "anthropic": Host(
+        "https://api.anthropic.com",
+        ("ANTHROPIC_API_KEY",),
+        ("ANTHROPIC_BASE_URL",),
+        lambda account, _: AnthropicProvider(account),
+        "claude-haiku-4-5",
+        about="Anthropic",
+    ),
+    "gemini": Host(
+        "https://generativelanguage.googleapis.com",
+        ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        ("GEMINI_BASE_URL", "GOOGLE_GEMINI_BASE_URL"),
+        lambda account, _: GeminiProvider(account),
+        "gemini-2.5-flash",
+        about="Google Gemini",
+    ),
+    "cohere": Host(
+        "https://api.cohere.com",
+        ("CO_API_KEY", "COHERE_API_KEY"),
+        ("CO_API_URL", "COHERE_BASE_URL"),
+        lambda account, _: CohereProvider(account),
+        "command-a-03-2025",
+        about="Cohere",
+    ),
+    "azure": Host(
+        None,
+        ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN"),
+        ("AZURE_OPENAI_ENDPOINT",),
+        _azure,
+        about="Azure OpenAI",
+    ),
+    "openai-responses": Host(
+        "https://api.openai.com/v1",
+        ("OPENAI_API_KEY",),
+        ("OPENAI_BASE_URL",),
+        lambda account, _: ResponsesProvider(account),
+        about="OpenAI, by its Responses API",
+        headers=_OPENAI_HEADERS,
+    ),
+    **COMPATIBLE,
+}
+"""Every provider but the embedded model."""
 
 NAMES: tuple[str, ...] = (*HOSTS, local.NAME)
 LOCAL_MODEL = f"{local.NAME}/{embedded.MODEL_NAME}"
@@ -90,7 +155,7 @@ def endpoint(
         raise ConfigError(f"`{provider}/{model}` needs `base_url=`: the address of the host's API, often ending in /v1")
     address = checked_base_url(address, allow_http=allow_http)
     account = Account(provider, address, _key(provider, host, address, api_key, environ), _headers(host, environ))
-    return Endpoint(Route(provider, model, address, account.key_id), OpenAIProvider(account, host.dialect))
+    return Endpoint(Route(provider, model, address, account.key_id), host.speak(account, environ))
 
 
 def _key(

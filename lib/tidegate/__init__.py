@@ -12,6 +12,10 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     from tidegate.accounting.prices import Price as Price
     from tidegate.accounting.tokens import count_tokens as count_tokens
     from tidegate.attempts import Attempt as Attempt
+    from tidegate.chat.details import Citation as Citation
+    from tidegate.chat.details import Thought as Thought
+    from tidegate.chat.details import TokenLogprob as TokenLogprob
+    from tidegate.chat.embedding import Embeddings as Embeddings
     from tidegate.chat.messages import Image as Image
     from tidegate.chat.messages import Message as Message
     from tidegate.chat.messages import Text as Text
@@ -161,6 +165,8 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     from tidegate.version import __version__ as __version__
 
 _HOMES = {
+    "tidegate.chat.details": ("Citation", "Thought", "TokenLogprob"),
+    "tidegate.chat.embedding": ("Embeddings",),
     "tidegate.chat.messages": ("Image", "Message", "Text"),
     "tidegate.accounting.ledger": ("Ledger",),
     "tidegate.accounting.estimates": ("Estimate",),

@@ -58,6 +58,8 @@ class Corridor:
     """A client's parts, put together."""
 
     proceed: Proceed
+    count: Proceed
+    """The way of a request that is no call: only retried."""
     policies: tuple[Policy, ...]
     endpoints: Endpoints
     transport: Transport
@@ -120,8 +122,10 @@ def assemble(
     policies: tuple[Policy, ...] = (ObservePolicy(announce),)
     if settings.fallbacks:
         policies += (FallbackPolicy(_fallbacks(settings, endpoints), window_of=_window, announce=announce),)
+    retry: tuple[Policy, ...] = ()
     if settings.retry is not None:
-        policies += (RetryPolicy(settings.retry, announce=announce, clock=clock),)
+        retry = (RetryPolicy(settings.retry, announce=announce, clock=clock),)
+    policies += retry
     breaker = None if settings.breaker is None else BreakerPolicy(settings.breaker, clock=clock)
     last: Proceed = dispatch
     if settings.hedge is not None:
@@ -137,6 +141,7 @@ def assemble(
     policies += tuple(policy for policy in (budget, admission, breaker, record) if policy is not None)
     return Corridor(
         fold(policies, last),
+        fold(retry, dispatch),
         policies,
         endpoints,
         transport,

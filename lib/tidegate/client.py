@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -43,6 +44,7 @@ from tidegate.settings import ClientSettings, load_settings
 from tidegate.workers import Workers, cancel_at_exit
 
 if TYPE_CHECKING:
+    from tidegate.chat.embedding import Embeddings, Purpose
     from tidegate.parsing.found import RepairLevel
     from tidegate.structured import Parsed, ParsedStream, SchemaRefusals
 
@@ -458,6 +460,86 @@ class Client:
         finally:
             untie()
 
+    def embed(
+        self,
+        texts: str | Iterable[str],
+        *,
+        model: str | None = None,
+        dimensions: int | None = None,
+        purpose: Purpose | None = None,
+        workers: int = 4,
+        task: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        priority: int = 0,
+        timeout: float | None = _UNSET,
+        cancel: CancelToken | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Embeddings:
+        """A vector for each text, in their order, by an embedding model such as `openai/text-embedding-3-small`.
+
+        The texts go in as few requests as the provider takes, `workers` at a time, each through the same limits,
+        budgets and retries as any call, all within one deadline (`timeout`). `dimensions` is the length of the vectors
+        where the model lets one choose. `purpose` is what they are for (`document`, `query`, `classification`,
+        `clustering`, `similarity`) where the provider asks: Cohere, for which they are documents otherwise, and Gemini.
+        Fallbacks are not asked: their vectors would not go with the others. Raises `ConfigError`, or a
+        `CallError`; then none of the vectors is there.
+        """
+        from tidegate.chat.embedding import EmbedRequest, checked_texts  # noqa: PLC0415 (few programs embed)
+        from tidegate.embedding import batches, embedded  # noqa: PLC0415
+        from tidegate.providers.exchange import embedder  # noqa: PLC0415
+
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise ConfigError(f"`workers` is a whole number of at least 1, not {workers!r}")
+        _check_values(priority, cancel, "raise")
+        groups = list(
+            batches(checked_texts(texts), embedder(self._corridor.endpoints.named(model).provider).embed_batch)
+        )
+        deadline, token = Deadline.after(self._seconds(timeout)), CancelToken()
+
+        def ask(group: tuple[str, ...]) -> Completion:
+            request = EmbedRequest.of(group, dimensions=dimensions, purpose=purpose, options=options)
+            call, unlink = self._called(
+                lambda: request, model=model, task=task, tags=tags, priority=priority, timeout=None, cancel=token
+            )
+            return cast("Completion", self._run(dataclasses.replace(call, deadline=deadline), unlink))
+
+        untie = _tie(token, cancel, self._program_over if len(groups) > 1 else None)
+        try:
+            return embedded(ask, groups, workers=min(workers, len(groups)), cancel=token)
+        finally:
+            untie()
+
+    def count_tokens(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        tools: Iterable[Tool | Mapping[str, Any]] | None = None,
+        remote: bool = False,
+        timeout: float | None = _UNSET,
+    ) -> int:
+        """Tokens of a question, counted here: exactly for OpenAI's models, else estimated.
+
+        `remote=True` asks the provider instead, where it has an endpoint for that (Anthropic, Gemini). That is a
+        request of its own, which costs nothing, is in no ledger and no metrics, and is retried like any other.
+        Raises `ConfigError`, and with `remote=True` a `CallError`.
+        """
+        fields: dict[str, Any] = {"system": system, "tools": tools}
+        request = ChatRequest.build(prompt, **fields)
+        self._check_open()
+        if not remote:
+            route = self._corridor.endpoints.named(model).route
+            return self._corridor.counter.count(request, route.provider, route.model).tokens
+        from tidegate.chat.embedding import CountRequest  # noqa: PLC0415 (as in `embed`)
+
+        call, unlink = self._called(lambda: CountRequest.build(prompt, **fields), model=model, timeout=timeout)
+        try:
+            reply = cast("Completion", self._corridor.count(call))
+        finally:
+            unlink()
+        return reply.usage.input_tokens if reply.usage is not None else 0
+
     def metrics(self) -> Metrics:
         """Figures over the last 1,000 calls."""
         return self._corridor.window.metrics()
@@ -537,6 +619,27 @@ class Client:
         **request: Any,
     ) -> tuple[Call, Callable[[], None]]:
         """The call, and a function that unties it from the tokens that can end it."""
+        return self._called(
+            lambda: ChatRequest.build(prompt, **request), streamed=streamed, phase=phase, model=model, task=task,
+            tags=tags, priority=priority, timeout=timeout, cancel=cancel, stall_detection=stall_detection,
+            recover=recover,
+        )  # fmt: skip
+
+    def _called(
+        self,
+        request: Callable[[], ChatRequest],
+        *,
+        streamed: bool = False,
+        phase: Phase = "own",
+        model: str | None = None,
+        task: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        priority: int = 0,
+        timeout: float | None = _UNSET,
+        cancel: CancelToken | None = None,
+        stall_detection: bool = False,
+        recover: Recover = "raise",
+    ) -> tuple[Call, Callable[[], None]]:
         self._check_open()
         trace = Trace(SYSTEM_CLOCK.monotonic, phase)
         _check_values(priority, cancel, recover)
@@ -544,7 +647,7 @@ class Client:
         token = CancelToken()
         call = Call(
             id=f"{self._id_prefix}-{next(self._numbers):x}",
-            request=ChatRequest.build(prompt, **request),
+            request=request(),
             route=self._corridor.endpoints.named(model).route,
             deadline=Deadline.after(self._seconds(timeout)),
             cancel=token,

@@ -15,6 +15,7 @@ from tidegate.options import Options, Seconds
 from tidegate.pipeline.call import Call, Route
 from tidegate.pipeline.events import AttemptEnded, Event
 from tidegate.providers.base import Delta, Provider, StreamDecoder
+from tidegate.providers.exchange import decode, encode
 from tidegate.transport.base import HttpResponse, Patience, Transport
 from tidegate.transport.sse import read_events
 
@@ -105,12 +106,12 @@ class Dispatch:
         finally:
             response.close()
         call.trace.enter("own")
-        return self.finished(call, provider.decode(body, call.route.model))
+        return self.finished(call, decode(provider, call.request, body, call.route.model))
 
     def _send(self, call: Call, provider: Provider, *, streamed: bool) -> HttpResponse:
         """The response, if it is a good one. Raises what a bad one means."""
         self._ready(call, provider)
-        request = provider.encode(call.request, call.route.model, streamed=streamed)
+        request = encode(provider, call.request, call.route.model, streamed=streamed)
         timeouts = self._timeouts
         response = self._transport.send(
             request,

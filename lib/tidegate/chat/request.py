@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from tidegate.chat.messages import Message, Prompt, to_messages
 from tidegate.chat.tools import Tool, to_tools
@@ -18,6 +18,9 @@ REASONING = ("none", "minimal", "low", "medium", "high")
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """What is asked, in no provider's words. Build it with `ChatRequest.build`, which checks it."""
+
+    replaceable: ClassVar[bool] = True
+    """Whether another model's answer would do as well."""
 
     messages: tuple[Message, ...]
     temperature: float | None = None
@@ -55,7 +58,7 @@ class ChatRequest:
         reasoning: str | int | None = None,
         logprobs: int | None = None,
         options: Mapping[str, Any] | None = None,
-    ) -> ChatRequest:
+    ) -> Self:
         """Check every part and put them together. Raises `ConfigError` naming what is wrong."""
         name, checked_schema = _schema(schema)
         checked_tools = to_tools(tools) if tools else ()
@@ -72,7 +75,7 @@ class ChatRequest:
             tool_choice=_tool_choice(tool_choice, checked_tools),
             reasoning=_reasoning(reasoning),
             logprobs=_whole("logprobs", logprobs, least=0),
-            options=_options(options),
+            options=checked_options(options),
         )
 
 
@@ -157,7 +160,8 @@ def _schema_name(model: object) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", getattr(model, "__name__", "answer"))[:64]
 
 
-def _options(options: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def checked_options(options: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What is passed on as it is. Raises `ConfigError` for what has an argument of its own."""
     if not options:
         return {}
     if not isinstance(options, Mapping):

@@ -23,8 +23,11 @@ from tidegate.policies.budget_options import Budget
 DEFAULT_MAX_TOKENS = 4_096
 """Tokens that an answer may have when a budget needs a bound and nobody says one."""
 
-_ANSWER_BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+_ANSWER_BOUNDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens")
 """What providers call the bound of an answer, where it is passed in `options`."""
+
+_FOLDERS = ("generationConfig", "generation_config")
+"""In which Gemini keeps it, by either name."""
 
 
 class Money(Protocol):
@@ -95,7 +98,7 @@ class BudgetPolicy:
             return proceed(call)
         if not quote.worst_nano(1_000_000, 1_000_000):
             return proceed(call)  # it is free
-        if problem := _unbounded(call.request.options):
+        if problem := _unbounded(_flat(call.request.options)):
             self._unknown(budgets, problem)
             return proceed(call)
         call, most_output = self._bounded(call)
@@ -120,7 +123,7 @@ class BudgetPolicy:
     def _bounded(self, call: Call) -> tuple[Call, int]:
         """The call with a bound to its answer, and how many tokens may come at most."""
         request = call.request
-        named = _counts(request.options, _ANSWER_BOUNDS)
+        named = _counts(_flat(request.options), _ANSWER_BOUNDS)
         if request.max_tokens is None and not named:
             request = dataclasses.replace(request, max_tokens=self._default_max_tokens)
             call = dataclasses.replace(call, request=request)
@@ -217,7 +220,7 @@ class BudgetPolicy:
 
 def _answers(request: ChatRequest) -> int:
     """How many answers are asked for at once: each has the whole bound."""
-    return max([1, *_counts(request.options, _NUMBERS_OF_ANSWERS)])
+    return max([1, *_counts(_flat(request.options), _NUMBERS_OF_ANSWERS)])
 
 
 def _models(call: Call) -> list[str]:
@@ -244,7 +247,13 @@ def _unbounded(options: Mapping[str, Any]) -> str:
     return ""
 
 
-_NUMBERS_OF_ANSWERS = ("n", "best_of", "candidateCount")
+def _flat(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options with those that stand in a folder."""
+    folders = [options[name] for name in _FOLDERS if isinstance(options.get(name), Mapping)]
+    return {name: value for folder in (*folders, options) for name, value in folder.items()} if folders else options
+
+
+_NUMBERS_OF_ANSWERS = ("n", "best_of", "candidateCount", "candidate_count")
 _DEARER_TIERS = ("priority", "fast")
 """At which tokens cost more than a price list says."""
 

@@ -46,6 +46,8 @@ class FallbackPolicy:
 
     def __call__(self, call: Call, proceed: Proceed) -> Reply:
         """The reply of the first route that answers. Raises `AllRoutesFailed`, or what no route can help."""
+        if not call.request.replaceable:
+            return proceed(call)
         journey = _Journey(self, call, proceed)
         first = journey.call_to(call.route)
         try:

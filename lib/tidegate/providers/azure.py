@@ -9,12 +9,10 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from tidegate.chat.request import ChatRequest
 from tidegate.errors import CallError, ConfigError
 from tidegate.providers.base import VISIBLE_ASCII, Account
 from tidegate.providers.openai import Dialect, OpenAIProvider
 from tidegate.providers.refusals import RETRY_AFTER_LIMIT
-from tidegate.transport.base import HttpRequest
 
 API_VERSION = "2024-10-21"
 """The newest stable one: https://learn.microsoft.com/azure/ai-services/openai/api-version-lifecycle"""
@@ -44,11 +42,6 @@ class AzureProvider(OpenAIProvider):
         self._versioned = not account.base_url.endswith("/v1")
         self._query = f"?api-version={quote(api_version)}" if self._versioned else ""
         self._root = "" if account.base_url.endswith(("/openai", "/v1")) else "/openai"
-
-    def encode(self, request: ChatRequest, model: str, *, streamed: bool) -> HttpRequest:
-        """A POST of the request as JSON."""
-        return self.post(self.path(model, "/chat/completions"), self._body(request, model, streamed=streamed),
-                         streamed=streamed)  # fmt: skip
 
     def path(self, model: str, method: str) -> str:
         """Of a method, below the deployment that `model` names."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tidegate.chat.details import Citation, Thought, TokenLogprob
+from tidegate.chat.embedding import EmbedRequest, Vector
 from tidegate.chat.messages import Image, Message
 from tidegate.chat.reply import Completion
 from tidegate.chat.request import ChatRequest
@@ -19,6 +20,7 @@ from tidegate.providers.base import Account, Delta
 from tidegate.providers.instructions import with_instructions
 from tidegate.providers.refusals import Wording, error_from_event
 from tidegate.providers.speaker import EventReader, GrowingCall, Speaker
+from tidegate.providers.vectors import vectors_in
 from tidegate.providers.wire import (
     count,
     json_text,
@@ -43,6 +45,13 @@ _REASONS = {
     "ERROR_LIMIT": "length",
     "TOOL_CALL": "tool_calls",
     "ERROR_TOXIC": "content_filter",
+}
+
+_PURPOSES = {
+    "document": "search_document",
+    "query": "search_query",
+    "classification": "classification",
+    "clustering": "clustering",
 }
 
 _FAILED = frozenset({"ERROR", "TIMEOUT"})
@@ -156,6 +165,31 @@ class CohereProvider(Speaker):
             id=string(answer.get("id")),
             raw=answer,
         )
+
+    embed_batch = 96
+    """The most that it takes: https://docs.cohere.com/v2/reference/embed"""
+
+    def encode_embed(self, request: EmbedRequest, model: str) -> HttpRequest:
+        """A POST of texts to embed. Cohere wants to be told for what; without a word they are documents."""
+        purpose = _PURPOSES.get(request.purpose or "document")
+        if purpose is None:
+            raise ConfigError(f"`{self.name}` takes `purpose` as {', '.join(_PURPOSES)}, not {request.purpose!r}")
+        fields = {
+            "model": model,
+            "texts": list(request.texts),
+            "input_type": purpose,
+            "embedding_types": ["float"],
+            "output_dimension": request.dimensions,
+        }
+        return self.post(f"{self._root}/embed", merged(fields, request.options))
+
+    def decode_embed(self, body: bytes, model: str, texts: int) -> tuple[tuple[Vector, ...], Usage | None, str]:
+        """Their vectors."""
+        answer = mapping(read_answer(body, self.account.api_key))
+        found = vectors_in(mapping(answer.get("embeddings")).get("float"), texts)
+        if isinstance(found, str):
+            raise self.unreadable(f"the answer cannot be read: {found}", body)
+        return found, read_usage(answer.get("meta")), model
 
     def stream_decoder(self, model: str) -> CohereStreamDecoder:
         """A new decoder for one stream."""

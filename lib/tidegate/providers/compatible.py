@@ -50,7 +50,14 @@ COMPATIBLE: dict[str, Host] = {
         ("MISTRAL_BASE_URL",),
         "mistral-small-latest",
         # Its streams carry usage unasked, and it refuses fields that it does not know.
-        dialect=Dialect(seed="random_seed", stream_usage=False, required="any", reasoning="", logprobs=False),
+        dialect=Dialect(
+            seed="random_seed",
+            stream_usage=False,
+            required="any",
+            reasoning="",
+            logprobs=False,
+            dimensions="output_dimension",
+        ),
         about="Mistral AI",
     ),
     "together": _row(

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from tidegate import jsontext
 from tidegate.catalog import facts
 from tidegate.chat.details import Citation, Thought, TokenLogprob
+from tidegate.chat.embedding import EmbedRequest, Vector
 from tidegate.chat.messages import Image, Message
 from tidegate.chat.reply import Completion
 from tidegate.chat.request import ChatRequest
@@ -30,6 +31,7 @@ from tidegate.errors import (
 from tidegate.providers.base import Account, Delta
 from tidegate.providers.refusals import RETRY_AFTER_LIMIT, Wording, error_from_event
 from tidegate.providers.speaker import EventReader, Speaker
+from tidegate.providers.vectors import vectors_in
 from tidegate.providers.wire import count, mapping, merged, number, objects, place, read_answer, string, text_of
 from tidegate.transport.base import HttpRequest
 
@@ -50,6 +52,14 @@ _REASONS = {
     "PROHIBITED_CONTENT": "content_filter",
     "SPII": "content_filter",
     "IMAGE_SAFETY": "content_filter",
+}
+
+_PURPOSES = {
+    "document": "RETRIEVAL_DOCUMENT",
+    "query": "RETRIEVAL_QUERY",
+    "classification": "CLASSIFICATION",
+    "clustering": "CLUSTERING",
+    "similarity": "SEMANTIC_SIMILARITY",
 }
 
 _FILE = re.compile(r"https://generativelanguage\.googleapis\.com/|https://www\.youtube\.com/", re.IGNORECASE)
@@ -197,6 +207,31 @@ class GeminiProvider(Speaker):
         if found.empty:
             raise self.unreadable("the answer has no candidates", body)
         return found.completion(answer)
+
+    embed_batch = 100
+    """The most that it takes: https://ai.google.dev/api/embeddings"""
+
+    def encode_embed(self, request: EmbedRequest, model: str) -> HttpRequest:
+        """A POST of texts to embed."""
+        each = {
+            "model": model if "/" in model else f"models/{model}",
+            "taskType": _PURPOSES[request.purpose] if request.purpose else None,
+            "outputDimensionality": request.dimensions,
+        }
+        wanted = {name: value for name, value in each.items() if value is not None}
+        wanted.update(request.options)
+        asked = [{**wanted, "content": {"parts": [{"text": text}]}} for text in request.texts]
+        return self.post(self.path(model, "batchEmbedContents"), {"requests": asked})
+
+    def decode_embed(self, body: bytes, model: str, texts: int) -> tuple[tuple[Vector, ...], Usage | None, str]:
+        """Their vectors."""
+        answer = mapping(read_answer(body, self.account.api_key))
+        if answer.get("error"):
+            raise _error(answer["error"], self.account)
+        found = vectors_in([each.get("values") for each in objects(answer.get("embeddings"))], texts)
+        if isinstance(found, str):
+            raise self.unreadable(f"the answer cannot be read: {found}", body)
+        return found, read_usage(answer.get("usageMetadata")), model
 
     def stream_decoder(self, model: str) -> GeminiStreamDecoder:
         """A new decoder for one stream."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tidegate.chat.details import Citation, Thought, TokenLogprob
+from tidegate.chat.embedding import EmbedRequest, Vector
 from tidegate.chat.messages import Image, Message
 from tidegate.chat.reply import Completion
 from tidegate.chat.request import ChatRequest
@@ -19,16 +20,19 @@ from tidegate.errors import ConfigError, ContextLengthExceeded
 from tidegate.providers.base import Account, Delta
 from tidegate.providers.refusals import error_from_event
 from tidegate.providers.speaker import EventReader, GrowingCall, Speaker
+from tidegate.providers.vectors import vectors_in
 from tidegate.providers.wire import (
     count,
     json_text,
     mapping,
+    merged,
     number,
     objects,
     place,
     read_answer,
     string,
     text_of,
+    unable,
 )
 from tidegate.transport.base import HttpRequest
 
@@ -52,6 +56,8 @@ class Dialect:
     """The field in which thoughts are sent back with the tool calls that they led to, where the host wants them."""
     logprobs: bool = True
     """Whether it says how likely tokens were."""
+    dimensions: str = "dimensions"
+    """The field that bounds the length of vectors."""
 
 
 class OpenAIProvider(Speaker):
@@ -78,7 +84,11 @@ class OpenAIProvider(Speaker):
     def encode(self, request: ChatRequest, model: str, *, streamed: bool) -> HttpRequest:
         """A POST of the request as JSON."""
         fields = self._body(request, model, streamed=streamed)
-        return self.post("/chat/completions", fields, streamed=streamed)
+        return self.post(self.path(model, "/chat/completions"), fields, streamed=streamed)
+
+    def path(self, model: str, method: str) -> str:  # noqa: ARG002 (where a host has a path for each model)
+        """Of a method, below the account's address."""
+        return method
 
     def _body(self, request: ChatRequest, model: str, *, streamed: bool) -> dict[str, Any]:
         dialect = self.dialect
@@ -185,6 +195,35 @@ class OpenAIProvider(Speaker):
             logprobs=tuple(token_logprobs(mapping(choice.get("logprobs")).get("content"))),
             raw_data=answer,
         )
+
+    embed_batch = 256
+    """Of 2,048 that OpenAI takes: a request that fails is not all of the work."""
+
+    def encode_embed(self, request: EmbedRequest, model: str) -> HttpRequest:
+        """A POST of texts to embed."""
+        unable(self.name, "purpose", request.purpose, "one kind of vector for all purposes")
+        fields = {
+            "model": model,
+            "input": list(request.texts),
+            "encoding_format": "float",
+            self.dialect.dimensions: request.dimensions,
+        }
+        return self.post(self.path(model, "/embeddings"), merged(fields, request.options))
+
+    def decode_embed(self, body: bytes, model: str, texts: int) -> tuple[tuple[Vector, ...], Usage | None, str]:
+        """Their vectors."""
+        answer = read_answer(body, self.account.api_key)
+        failure = _failure(answer)
+        if failure:
+            raise error_from_event(failure, self.account.api_key, self.wordings)
+        rows = sorted(objects(mapping(answer).get("data")), key=lambda row: place(row.get("index")) or 0)
+        found = vectors_in([row.get("embedding") for row in rows], texts)
+        if isinstance(found, str):
+            raise self.unreadable(f"the answer cannot be read: {found}", body)
+        usage = mapping(answer.get("usage"))
+        tokens = count(usage, "prompt_tokens")
+        tokens = count(usage, "total_tokens") if tokens is None else tokens
+        return found, None if tokens is None else Usage(tokens, 0), string(answer.get("model")) or model
 
     def stream_decoder(self, model: str) -> OpenAIStreamDecoder:
         """A new decoder for one stream."""

@@ -27,6 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = tuple(
         "limiter dispatch foreign structured",
         "settings terminal handling",
         "assembly outcomes progress workers",
+        "embedding",
         "client testing",
         "cli",
         "__init__ __main__",

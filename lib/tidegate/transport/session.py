@@ -52,8 +52,9 @@ class _Adapter(requests.adapters.HTTPAdapter):
     def pool_for(self, url: str, proxies: dict[str, str], *, verify: str | bool) -> urllib3.HTTPConnectionPool:
         """The pool of kept connections to this address, made as `send` makes it: proxy, certificates and all."""
         request = requests.Request("POST", url).prepare()
-        pool = self.get_connection_with_tls_context(request, verify, proxies=proxies)
-        self.cert_verify(pool, url, verify, None)
+        adapter: Any = self  # there are stubs for requests, and they say less than it does
+        pool: urllib3.HTTPConnectionPool = adapter.get_connection_with_tls_context(request, verify, proxies=proxies)
+        adapter.cert_verify(pool, url, verify, None)
         return pool
 
 

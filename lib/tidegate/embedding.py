@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, cast
@@ -10,6 +11,7 @@ from tidegate.chat.embedding import Embeddings, Vector
 from tidegate.chat.reply import Completion
 from tidegate.chat.usage import Usage
 from tidegate.clock import CancelToken
+from tidegate.errors import CallError
 from tidegate.outcomes import outcomes
 
 MOST_BYTES = 256 * 1024
@@ -43,14 +45,26 @@ def embedded(
     """
     if len(groups) == 1:
         return together([ask(groups[0])])
-    answers: list[Completion] = []
+    failures: list[CallError] = []
+
+    def ask_or_stop(group: tuple[str, ...]) -> Completion:
+        try:
+            return ask(group)
+        except CallError as error:
+            failures.append(error)  # the first one is the cause of the others
+            cancel.cancel()
+            raise
+
     asked = outcomes(
-        cast("Any", ask), cast("Any", groups), workers=workers, ordered=True, cancel=cancel, on_outcome=lambda _: None
-    )
-    for outcome in asked:
-        if outcome.error is not None:
-            raise outcome.error
-        answers.append(cast("Completion", outcome.completion))
+        cast("Any", ask_or_stop), cast("Any", groups), workers=workers, ordered=True, cancel=cancel,
+        on_outcome=lambda _: None,
+    )  # fmt: skip
+    answers: list[Completion] = []
+    with contextlib.closing(asked):
+        for outcome in asked:
+            if outcome.error is not None:
+                raise failures[0] if failures else outcome.error
+            answers.append(cast("Completion", outcome.completion))
     return together(answers)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ def outcomes(
     ordered: bool,
     cancel: CancelToken,
     on_outcome: Callable[[Outcome], None],
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Ask every prompt, at most `workers` at a time, and yield what became of each.
 
     The input is read in the caller's own thread, never further ahead than `WINDOW` prompts a worker. Leaving the loop

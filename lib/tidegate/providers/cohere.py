@@ -141,13 +141,13 @@ class CohereProvider(Speaker):
         """The answer in a 2xx body."""
         answer = read_answer(body, self.account.api_key)
         message = mapping(answer).get("message")
+        reason = string(mapping(answer).get("finish_reason"))
+        if reason in _FAILED:
+            raise _failure(reason, answer)
         if isinstance(answer, Mapping) and (answer.get("error") or isinstance(message, str)):
             raise error_from_event(answer, self.account.api_key, self.wordings)
         if not isinstance(message, Mapping):
             raise self.unreadable("the answer has no `message`", body)
-        reason = string(answer.get("finish_reason"))
-        if reason in _FAILED:
-            raise _failure(reason, answer)
         content = message.get("content")
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else objects(content)
         thinking = "".join(text_of(part.get("thinking")) for part in parts if part.get("type") == "thinking")

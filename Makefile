@@ -55,6 +55,7 @@ bench: $(READY_DEV) ## what calls, quotas, outages, limits, ledgers and parsing 
 	$(BIN)/python bench/ledger.py --quick
 	$(BIN)/python bench/budget.py --quick
 	$(BIN)/python bench/parsing.py --short
+	$(BIN)/python bench/providers.py --short
 
 clean: ## remove all that was built
 	rm -rf .venv .venv-* bench/.venv-* build dist lib/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

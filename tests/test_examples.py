@@ -34,9 +34,9 @@ EXAMPLES = list(_examples())
 
 
 @pytest.fixture(scope="module")
-def llmock() -> Iterator[str]:
+def llmock() -> Iterator[LLMockServer]:
     with LLMockServer() as server:
-        yield server.base_url("openai")
+        yield server
 
 
 def test_every_page_has_examples() -> None:
@@ -52,6 +52,7 @@ def test_every_page_has_examples() -> None:
         "limits.md",
         "recovery.md",
         "money.md",
+        "providers.md",
     } <= pages
 
 
@@ -63,12 +64,13 @@ def redis() -> Iterator[RedisServer]:
 
 @pytest.mark.parametrize("example", [row[1:] for row in EXAMPLES], ids=[row[0] for row in EXAMPLES])
 def test_example_runs(
-    example: tuple[str, str], llmock: str, redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    example: tuple[str, str], llmock: LLMockServer, redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The example runs to its end without an error."""
     code, toml = example
-    monkeypatch.setenv("OPENAI_BASE_URL", llmock)
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-example")
+    for name in ("openai", "anthropic", "gemini"):
+        monkeypatch.setenv(f"{name.upper()}_BASE_URL", llmock.base_url(name))
+        monkeypatch.setenv(f"{name.upper()}_API_KEY", "sk-example")
     monkeypatch.delenv("TIDEGATE_LEDGER", raising=False)
     monkeypatch.chdir(tmp_path)
     if toml:

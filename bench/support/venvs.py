@@ -17,6 +17,7 @@ _PINS = {
     "litellm": BENCH / "peers-litellm.txt",
     "pydantic-ai": BENCH / "peers-pydantic-ai.txt",
     "quicktok": BENCH / "peers-tokens.txt",
+    "providers": BENCH / "peers-providers.txt",
 }
 
 

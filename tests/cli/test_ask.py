@@ -33,6 +33,26 @@ def test_an_answer_goes_to_standard_output_and_nothing_else_does(llmock: str) ->
     assert ended.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ("anthropic/claude-haiku-4-5", "ANTHROPIC_API_KEY"),
+        ("cohere/command-a-03-2025", "CO_API_KEY"),
+        ("gemini/gemini-2.5-flash", "GEMINI_API_KEY"),
+    ],
+)
+def test_every_provider_is_asked_alike(model: str, key: str) -> None:
+    provider, name = model.split("/")
+    with LLMockServer() as running:
+        address = running.base_url(provider)
+        ended = run("ask", "-m", model, "--base-url", address, "--explain", "What is a tide gate?", **{key: KEY})
+        [record] = running.state.journal.records(wait=SECONDS)
+    assert ended.returncode == 0, ended.stderr
+    assert name in ended.stdout  # it answers with the name of the model that it plays
+    assert f"{model}" in ended.stderr
+    assert record.provider == provider
+
+
 def test_the_question_is_the_argument_and_below_it_standard_input(server: FaultServer) -> None:
     server.always(sse(stream_events(["It does ", "nothing."])))
     ended = run("ask", "Explain:", "--system", "Be brief.", "--max-tokens", "9", stdin="def f():\n    pass\n")

@@ -95,6 +95,18 @@ def test_a_bound_among_the_options_counts_and_no_other_is_sent(opened: Opened, n
     assert desk.sent[0].request.max_tokens is None
 
 
+@pytest.mark.parametrize("folder", ["generationConfig", "generation_config"])
+def test_a_bound_in_geminis_folder_counts_too(opened: Opened, folder: str) -> None:
+    desk = opened(Budget(usd=1, per="day"))
+    with pytest.raises(BudgetExceeded) as refused:
+        desk.ask(max_tokens=None, options={folder: {"maxOutputTokens": 500_000, "candidateCount": 2}})
+    assert refused.value.asked == Decimal("10.0001")
+    with pytest.raises(BudgetUnknown, match="maxOutputTokens"):
+        desk.ask(max_tokens=None, options={folder: {"maxOutputTokens": -1}})
+    desk.ask(max_tokens=None, options={folder: {"maxOutputTokens": 90}})
+    assert desk.sent[0].request.max_tokens is None
+
+
 @pytest.mark.parametrize("value", [-1, 0, "many", None, float("nan"), float("inf")])
 def test_what_is_no_bound_does_not_stand_for_one(opened: Opened, value: object) -> None:
     desk = opened(Budget(usd=1, per="day"))

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from journeys.asking import KEY
+from journeys.asking import KEY, PATIENCE
 from tidegate import (
     BadRequest,
     CallError,
+    Client,
     Completion,
     ConfigError,
     ContextLengthExceeded,
@@ -27,6 +28,7 @@ from tidegate import (
 from tidegate.chat.messages import Prompt
 from tidegate.chat.request import ChatRequest
 from tidegate.options import SecretStr
+from tidegate.providers import embedded
 from tidegate.providers.anthropic import FORCED, AnthropicProvider, AnthropicStreamDecoder, read_usage
 from tidegate.providers.base import Account
 
@@ -374,3 +376,31 @@ def test_tokens_are_counted_at_its_own_endpoint() -> None:
     assert provider.decode_count(b'{"input_tokens": 14}') == 14
     with pytest.raises(CallError, match="no `input_tokens`"):
         provider.decode_count(b"{}")
+
+
+# For real: the embedded server speaks Messages too
+
+
+@pytest.mark.slow
+def test_a_real_server_answers_streams_and_counts() -> None:
+    model = f"anthropic/{embedded.MODEL_NAME}"
+    asked: dict[str, Any] = {"system": "Be brief.", "max_tokens": 12, "temperature": 0}
+    with Client(model, base_url=embedded.base_url(), timeout=PATIENCE) as client:
+        done = client.complete("Say hello.", **asked)
+        with client.stream("Say hello.", **asked) as answer:
+            pieces = [piece.text for piece in answer if piece.text]
+        asked.pop("max_tokens")
+        counted = client.count_tokens("Say hello.", remote=True, system="Be brief.")
+        told = client.complete(
+            [Message("user", "Remember 7."), done.message, Message("user", "Which number?")], max_tokens=8
+        )
+    assert done.text
+    assert done.finish_reason == "length"
+    assert (done.complete, answer.completion.finish_reason) == ("no", "length")
+    assert len(pieces) > 3
+    assert "".join(pieces) == done.text  # the likeliest words, twice
+    for each in (done, answer.completion):
+        assert each.usage is not None
+        assert (each.usage.input_tokens, each.usage.output_tokens) == (counted, 12)
+    assert told.usage is not None
+    assert told.usage.input_tokens > counted

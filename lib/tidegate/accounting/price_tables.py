@@ -17,7 +17,7 @@ from tidegate.accounting.quotes import Quote, Tariff
 from tidegate.errors import ConfigError
 from tidegate.forking import no_fork
 
-_PROVIDER_IDS = {"xai": "x-ai"}
+_PROVIDER_IDS = {"xai": "x-ai", "gemini": "google", "openai-responses": "openai"}
 """Where a provider's name here differs from its name in the tables."""
 
 _KEYS = {

@@ -22,7 +22,14 @@ def to_chat_completion(completion: Completion) -> ChatCompletion:
             "object": "chat.completion",
             "created": _created(completion.raw_data),
             "model": completion.model,
-            "choices": [{"index": 0, "finish_reason": reason, "logprobs": None, "message": _message(completion)}],
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": reason,
+                    "logprobs": _logprobs(completion),
+                    "message": _message(completion),
+                }
+            ],
             "usage": _usage(completion),
         }
     )
@@ -41,6 +48,23 @@ def _message(completion: Completion) -> dict[str, Any]:
     content = completion.text or (None if calls or completion.refusal else "")
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": completion.refusal}
     return {**message, "tool_calls": calls} if calls else message
+
+
+def _logprobs(completion: Completion) -> dict[str, Any] | None:
+    if not completion.logprobs:
+        return None
+    content = [
+        {
+            **_token(each.token, each.logprob),
+            "top_logprobs": [_token(token, logprob) for token, logprob in each.alternatives],
+        }
+        for each in completion.logprobs
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "replace"))}
 
 
 def _usage(completion: Completion) -> dict[str, Any] | None:

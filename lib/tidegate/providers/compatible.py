@@ -41,7 +41,7 @@ COMPATIBLE: dict[str, Host] = {
         ("GROQ_API_KEY",),
         ("GROQ_BASE_URL",),
         "llama-3.1-8b-instant",
-        dialect=Dialect(max_tokens="max_completion_tokens"),
+        dialect=Dialect(max_tokens="max_completion_tokens", embeds=False),
         about="Groq",
     ),
     "mistral": _row(
@@ -80,10 +80,17 @@ COMPATIBLE: dict[str, Host] = {
         ("DEEPSEEK_API_KEY",),
         ("DEEPSEEK_BASE_URL",),
         "deepseek-chat",
-        dialect=Dialect(reasoning="thinking", thoughts="reasoning_content"),
+        dialect=Dialect(reasoning="thinking", thoughts="reasoning_content", json_schema=False, embeds=False),
         about="DeepSeek",
     ),
-    "xai": _row("https://api.x.ai/v1", ("XAI_API_KEY",), ("XAI_BASE_URL",), "grok-3-mini", about="xAI"),
+    "xai": _row(
+        "https://api.x.ai/v1",
+        ("XAI_API_KEY",),
+        ("XAI_BASE_URL",),
+        "grok-3-mini",
+        about="xAI",
+        dialect=Dialect(embeds=False),
+    ),
     "vllm": _row(
         "http://127.0.0.1:8000/v1", ("VLLM_API_KEY",), ("VLLM_BASE_URL",), key_required=False, about="a vLLM server"
     ),

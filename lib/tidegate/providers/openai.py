@@ -18,6 +18,7 @@ from tidegate.chat.tools import Tool, ToolCall
 from tidegate.chat.usage import Usage
 from tidegate.errors import ConfigError, ContextLengthExceeded
 from tidegate.providers.base import Account, Delta
+from tidegate.providers.instructions import with_instructions
 from tidegate.providers.refusals import error_from_event
 from tidegate.providers.speaker import EventReader, GrowingCall, Speaker
 from tidegate.providers.vectors import vectors_in
@@ -56,6 +57,10 @@ class Dialect:
     """The field in which thoughts are sent back with the tool calls that they led to, where the host wants them."""
     logprobs: bool = True
     """Whether it says how likely tokens were."""
+    json_schema: bool = True
+    """Whether it takes a JSON schema. Else it is asked for JSON, and for the schema in words."""
+    embeds: bool = True
+    """Whether it has embeddings."""
     dimensions: str = "dimensions"
     """The field that bounds the length of vectors."""
 
@@ -92,6 +97,8 @@ class OpenAIProvider(Speaker):
 
     def _body(self, request: ChatRequest, model: str, *, streamed: bool) -> dict[str, Any]:
         dialect = self.dialect
+        answer_format = _response_format(request) if dialect.json_schema else _JSON if request.schema else None
+        request = request if dialect.json_schema else with_instructions(request)
         fields = {
             "model": model,
             "messages": [self._message(message) for message in request.messages],
@@ -100,7 +107,7 @@ class OpenAIProvider(Speaker):
             dialect.max_tokens: request.max_tokens,
             "tools": [_tool(tool) for tool in request.tools] or None,
             "tool_choice": self._tool_choice(request.tool_choice),
-            "response_format": _response_format(request),
+            "response_format": answer_format,
             "stop": list(request.stop) or None,
             dialect.seed: request.seed,
             **self._reasoning(request.reasoning),
@@ -201,6 +208,8 @@ class OpenAIProvider(Speaker):
 
     def encode_embed(self, request: EmbedRequest, model: str) -> HttpRequest:
         """A POST of texts to embed."""
+        if not self.dialect.embeds:
+            raise ConfigError(f"`{self.name}` embeds no texts: ask another provider")
         unable(self.name, "purpose", request.purpose, "one kind of vector for all purposes")
         fields = {
             "model": model,
@@ -359,6 +368,9 @@ def _tool(tool: Tool) -> dict[str, Any]:
     if tool.strict is not None:
         function["strict"] = tool.strict
     return {"type": "function", "function": function}
+
+
+_JSON = {"type": "json_object"}
 
 
 def _response_format(request: ChatRequest) -> dict[str, Any] | None:

@@ -70,11 +70,11 @@ _FACTS: dict[str, ModelFacts] = {
     "openai/gpt-5-mini": _gpt(400_000, 128_000, thinks=True),
     "openai/gpt-5-nano": _gpt(400_000, 128_000, thinks=True),
     "anthropic/claude-3-haiku": _claude(4_096, "none", json_schema=False),
-    "anthropic/claude-3-5-haiku": _claude(8_192, "none", json_schema=False),
+    "anthropic/claude-3-5-haiku-latest": _claude(8_192, "none", json_schema=False),
     "anthropic/claude-3-5-sonnet": _claude(8_192, "none", json_schema=False),
-    "anthropic/claude-3-7-sonnet": _claude(64_000, "tokens", json_schema=False),
-    "anthropic/claude-sonnet-4": _claude(64_000, "tokens", json_schema=False),
-    "anthropic/claude-opus-4": _claude(32_000, "tokens", json_schema=False),
+    "anthropic/claude-3-7-sonnet-latest": _claude(64_000, "tokens", json_schema=False),
+    "anthropic/claude-sonnet-4-0": _claude(64_000, "tokens", json_schema=False),
+    "anthropic/claude-opus-4-0": _claude(32_000, "tokens", json_schema=False),
     "anthropic/claude-opus-4-1": _claude(32_000, "tokens"),
     "anthropic/claude-haiku-4-5": _claude(64_000, "tokens"),
     "anthropic/claude-sonnet-4-5": _claude(64_000, "tokens"),
@@ -112,7 +112,8 @@ def facts(provider: str, model: str) -> ModelFacts:
     name = f"{_SAME.get(provider, provider)}/{model}"
     found = _FACTS.get(name)
     if found is None:
-        found = _FACTS.get(_VERSION.sub("", name))
+        plain = _VERSION.sub("", name)
+        found = next((_FACTS[each] for each in (plain, f"{plain}-latest", f"{plain}-0") if each in _FACTS), None)
     return found or UNKNOWN
 
 

@@ -29,7 +29,10 @@ _LONGEST_PROBLEM = 800
 
 _MOST_REFUSALS = 1_000
 
-_NO_SCHEMA = ("response_format", "json_schema", "json schema", "structured output", "grammar")
+_NO_SCHEMA = (
+    "response_format", "json_schema", "json schema", "structured output", "grammar",
+    "output_config", "output_format", "responsejsonschema", "response_json_schema", "response_schema",
+)  # fmt: skip
 """Words of providers that refuse a request for its schema."""
 
 

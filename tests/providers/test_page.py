@@ -49,8 +49,8 @@ def test_every_fact_is_about_a_model_of_a_provider_that_exists() -> None:
     ("provider", "model", "like"),
     [
         ("anthropic", "claude-haiku-4-5-20251001", "anthropic/claude-haiku-4-5"),
-        ("anthropic", "claude-3-7-sonnet-latest", "anthropic/claude-3-7-sonnet"),
-        ("anthropic", "claude-sonnet-4-0", "anthropic/claude-sonnet-4"),
+        ("anthropic", "claude-3-7-sonnet-latest", "anthropic/claude-3-7-sonnet-latest"),
+        ("anthropic", "claude-sonnet-4-20250514", "anthropic/claude-sonnet-4-0"),
         ("openai", "gpt-4o-2024-08-06", "openai/gpt-4o"),
         ("azure", "gpt-4o", "openai/gpt-4o"),
         ("openai-responses", "gpt-5-2025-08-07", "openai/gpt-5"),

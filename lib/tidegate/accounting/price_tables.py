@@ -20,6 +20,9 @@ from tidegate.forking import no_fork
 _PROVIDER_IDS = {"xai": "x-ai", "gemini": "google", "openai-responses": "openai"}
 """Where a provider's name here differs from its name in the tables."""
 
+_LISTED = {"gemini": ("gemini", "gemma")}
+"""How models' names begin at a provider whose tables have those of another of its services too."""
+
 _KEYS = {
     "input": "input_mtok",
     "output": "output_mtok",
@@ -98,7 +101,8 @@ class Table:
         """The models of `provider` by name, without those that are about to be withdrawn."""
         name = _PROVIDER_IDS.get(provider, provider)
         models = (model for each in self._providers if each.id == name for model in each.models)
-        listed = (self._listed(model, at) for model in models if not model.deprecated)
+        begins = _LISTED.get(provider, ("",))
+        listed = (self._listed(model, at) for model in models if not model.deprecated and model.id.startswith(begins))
         return sorted((model for model in listed if model is not None), key=lambda model: model.name)
 
     def _listed(self, model: Any, at: float) -> ListedModel | None:  # noqa: ANN401 (the library's ModelInfo)

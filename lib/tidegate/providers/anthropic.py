@@ -124,9 +124,8 @@ class AnthropicProvider(Speaker):
             "output_config": output_config or None,
         }
 
-    @staticmethod
-    def _bound(model: str, budget: int) -> int:
-        most = facts("anthropic", model).max_output
+    def _bound(self, model: str, budget: int) -> int:
+        most = facts(self.name, model).max_output
         wanted = ANSWER_BOUND + budget
         return wanted if most is None else min(wanted, most)
 

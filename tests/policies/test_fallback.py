@@ -156,6 +156,19 @@ def test_what_does_not_fit_goes_only_where_the_window_is_larger(world: World) ->
         client.complete("Hi")  # of a window that nobody knows
 
 
+def test_a_route_that_has_no_words_for_the_request_is_passed_over(world: World) -> None:
+    world.first.on(lambda _: error(503))
+    with world.client("mistral/third", "groq/second") as client:
+        done = client.complete("Hi", logprobs=2)  # Mistral gives none
+    assert (done.text, done.provider) == ("two", "groq")
+    assert world.asked == [1, 1, 0]
+    with world.client("mistral/third") as client, pytest.raises(AllRoutesFailed, match="gives no `logprobs`") as caught:
+        client.complete("Hi", logprobs=2)
+    assert [failure.status for failure in caught.value.failures] == [503, None]
+    with world.client() as client, pytest.raises(ConfigError, match="mistral"):
+        client.complete("Hi", logprobs=2, model="mistral/third")  # who asked for it by name is told
+
+
 def test_all_failures_come_together_when_nobody_answers(world: World) -> None:
     does(world.first, error(500, message="down"))
     does(world.second, error(401, message="no such key"))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from journeys.asking import KEY, PATIENCE
 from support.fault_server import FaultServer, Gate, Stall, Step, cut_at, json_reply, reply, sse_raw
 from support.fault_server import bytes_of as bytes_of_step
-from support.wires import BLOCKED, CALLS, CUT, THOUGHT, WIRES, Said, Wire, event
+from support.wires import BLOCKED, CALLS, CUT, THOUGHT, WIRES, OpenAIWire, Said, Wire, event
 from tidegate import (
     AuthenticationFailed,
     BadRequest,
@@ -25,6 +25,7 @@ from tidegate import (
     CancelToken,
     Client,
     Completion,
+    ConfigError,
     IdleTimeout,
     Image,
     MalformedEvent,
@@ -162,6 +163,31 @@ def test_what_was_thought_goes_back_to_its_provider_and_to_nobody_else(wire: Wir
         body = provider_of(other).encode(ChatRequest.build(turns), other.model, streamed=False).body
         if other.provider != wire.provider:
             assert THOUGHT.thinking.encode() not in body
+
+
+@rows
+def test_a_speakers_name_is_sent_or_refused(wire: Wire) -> None:
+    request = ChatRequest.build(Message("user", "Hi", name="Ada"))
+    if isinstance(wire, OpenAIWire):
+        assert b'"Ada"' in provider_of(wire).encode(request, wire.model, streamed=False).body
+    else:
+        with pytest.raises(ConfigError, match="`Ada` speaks"):
+            provider_of(wire).encode(request, wire.model, streamed=False)
+
+
+@rows
+def test_an_empty_turn_of_the_assistant_breaks_nothing(wire: Wire) -> None:
+    turns = [Message("user", "Hi"), Message("assistant", ""), Message("user", "Again")]
+    body = provider_of(wire).encode(ChatRequest.build(turns), wire.model, streamed=False).body
+    assert b"Again" in body
+    assert b'"content":[]' not in body
+    assert b'"parts":[]' not in body
+
+
+@rows
+def test_a_choice_without_tools_is_none(wire: Wire) -> None:
+    body = provider_of(wire).encode(ChatRequest.build("Hi", tool_choice="none"), wire.model, streamed=False).body
+    assert b"tool" not in body
 
 
 # A conversation with tools

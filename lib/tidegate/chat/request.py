@@ -72,7 +72,8 @@ class ChatRequest:
             stop=_stop(stop),
             seed=_whole("seed", seed, least=None),
             top_p=_share(top_p),
-            tool_choice=_tool_choice(tool_choice, checked_tools),
+            # Without tools there is nothing to choose, and some providers refuse a request that says so.
+            tool_choice=_tool_choice(tool_choice, checked_tools) if checked_tools or tool_choice != "none" else None,
             reasoning=_reasoning(reasoning),
             logprobs=_whole("logprobs", logprobs, least=0),
             options=checked_options(options),
@@ -115,7 +116,7 @@ def _tool_choice(choice: str | None, tools: tuple[Tool, ...]) -> str | None:
             f"`tool_choice` is {', '.join(TOOL_CHOICES)} or the name of one of `tools`, not `{shown}`"
             f"{nearest(shown, (*TOOL_CHOICES, *names))}"
         )
-    if not tools and choice != "none":
+    if not tools:
         raise ConfigError(f"`tool_choice={choice!r}` needs `tools`")
     return choice
 

@@ -12,6 +12,7 @@ from tidegate.errors import (
     BadRequest,
     CallError,
     Cancelled,
+    ConfigError,
     ContentFiltered,
     ContextLengthExceeded,
     ModelNotFound,
@@ -116,6 +117,8 @@ class _Journey:
                 return call, self._proceed(call)
             except CallError as caught:
                 error = caught
+            except ConfigError as problem:  # what is asked cannot be said there: the next one may have words for it
+                error = CallError(f"it was not asked: {problem}")
 
     def _following(self, call: Call, error: CallError) -> Route:
         if call.deadline.expired:

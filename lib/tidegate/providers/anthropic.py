@@ -32,6 +32,7 @@ from tidegate.providers.wire import (
     string,
     text_of,
     unable,
+    without_names,
 )
 from tidegate.transport.base import HttpRequest
 
@@ -95,6 +96,7 @@ class AnthropicProvider(Speaker):
     def _fields(self, request: ChatRequest, model: str) -> dict[str, Any]:
         name = self.name
         unable(name, "seed", request.seed, "no seed")
+        without_names(name, request.messages)
         unable(name, "logprobs", request.logprobs, "no probabilities of tokens")
         if request.temperature is not None and request.temperature > 1:
             raise ConfigError(f"`{name}` takes a `temperature` from 0 to 1, not {request.temperature:g}")
@@ -171,7 +173,9 @@ class AnthropicProvider(Speaker):
                     )
                 system.append(message.text)
             elif message.role == "assistant":
-                turns.append({"role": "assistant", "content": self._assistant(message)})
+                said = self._assistant(message)
+                if said:  # a turn of nothing, such as a filtered answer, would be refused
+                    turns.append({"role": "assistant", "content": said})
             else:
                 blocks = [_result(message)] if message.role == "tool" else _blocks(message)
                 if turns and turns[-1]["role"] == "user" and _answers_tools(turns[-1]["content"]):

@@ -32,6 +32,7 @@ from tidegate.providers.wire import (
     read_answer,
     string,
     text_of,
+    without_names,
 )
 from tidegate.transport.base import HttpRequest
 
@@ -74,6 +75,7 @@ class CohereProvider(Speaker):
     def encode(self, request: ChatRequest, model: str, *, streamed: bool) -> HttpRequest:
         """A POST of the request as JSON. Raises `ConfigError` for what Cohere cannot say."""
         name = self.name
+        without_names(name, request.messages)
         if request.logprobs:
             raise ConfigError(f"`{name}` gives the probabilities of the answer's own tokens only: say `logprobs=0`")
         if request.tools and request.schema is not None:

@@ -32,7 +32,18 @@ from tidegate.providers.base import Account, Delta
 from tidegate.providers.refusals import RETRY_AFTER_LIMIT, Wording, error_from_event
 from tidegate.providers.speaker import EventReader, Speaker
 from tidegate.providers.vectors import vectors_in
-from tidegate.providers.wire import count, mapping, merged, number, objects, place, read_answer, string, text_of
+from tidegate.providers.wire import (
+    count,
+    mapping,
+    merged,
+    number,
+    objects,
+    place,
+    read_answer,
+    string,
+    text_of,
+    without_names,
+)
 from tidegate.transport.base import HttpRequest
 
 THINKING_BUDGETS = {"none": 0, "minimal": 512, "low": 1_024, "medium": 8_192, "high": 24_576}
@@ -111,6 +122,7 @@ class GeminiProvider(Speaker):
         return found
 
     def _fields(self, request: ChatRequest, model: str) -> dict[str, Any]:
+        without_names(self.name, request.messages)
         system, contents = self._conversation(request.messages)
         config = {
             "temperature": request.temperature,
@@ -265,8 +277,7 @@ class GeminiStreamDecoder(EventReader):
         if self._content.finish_reason is not None:
             self.finish_reason = self._content.finish_reason
             self.finished = True
-            # The figures come with the last piece, and nothing says that it is the last but the end of the stream.
-            self.settled = self._content.usage is not None
+            self.settled = self._content.counted
         return delta
 
     def completion(self) -> Completion:
@@ -290,6 +301,8 @@ class _Content:
         self._message: str | None = None
         self.empty = True
         self.usage: Usage | None = None
+        self.counted = False
+        """Whether the last piece had figures: those of the last of all are whole."""
         self.finish_reason: str | None = None
 
     def take(self, answer: Mapping[str, Any]) -> Delta | None:
@@ -298,7 +311,9 @@ class _Content:
             raise _error(answer["error"], self._account)
         self._id = self._id or string(answer.get("responseId"))
         self._model = string(answer.get("modelVersion")) or self._model
-        self.usage = read_usage(answer.get("usageMetadata")) or self.usage
+        usage = read_usage(answer.get("usageMetadata"))
+        self.counted = usage is not None
+        self.usage = usage or self.usage
         candidate = next((each for each in objects(answer.get("candidates")) if not each.get("index")), None)
         if candidate is None:
             blocked = string(mapping(answer.get("promptFeedback")).get("blockReason"))

@@ -90,7 +90,7 @@ _NEVER_RETRIED = frozenset({400, 401, 402, 403, 404, 413, 422})
 _FIXED = (QuotaExhausted, ContentFiltered, ContextLengthExceeded, ModelNotFound)
 """Refusals that stay what they are, whatever the status and the headers say."""
 
-_REQUEST_IDS = ("x-request-id", "request-id", "x-correlation-id", "apim-request-id", "cf-ray")
+_REQUEST_IDS = ("x-request-id", "request-id", "x-correlation-id", "apim-request-id", "x-debug-trace-id", "cf-ray")
 
 
 Wording = Sequence[tuple[str, type[CallError]]]
@@ -237,7 +237,9 @@ def _unescaped(text: str) -> str:
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|u[0-9a-fA-F]{0,3}$|([^u]|$))")
 
 
-_KEYS = re.compile(r"\b(?:sk|gsk|xai|pk|rk)-[A-Za-z0-9_-]{16,256}|\bBearer [A-Za-z0-9._~+/=-]{16,512}")
+_KEYS = re.compile(
+    r"\b(?:sk|gsk|xai|pk|rk)-[A-Za-z0-9_-]{16,256}|\bAIza[A-Za-z0-9_-]{30,64}|\bBearer [A-Za-z0-9._~+/=-]{16,512}"
+)
 
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,200}(\.[0-9]{0,200})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 

@@ -30,6 +30,7 @@ from tidegate.providers.wire import (
     string,
     text_of,
     unable,
+    without_names,
 )
 from tidegate.transport.base import HttpRequest
 
@@ -52,6 +53,7 @@ class ResponsesProvider(Speaker):
     def encode(self, request: ChatRequest, model: str, *, streamed: bool) -> HttpRequest:
         """A POST of the request as JSON. Raises `ConfigError` for what this API cannot say."""
         name = self.name
+        without_names(name, request.messages)
         unable(name, "stop", request.stop or None, "no stop sequences (`openai/…` has)")
         unable(name, "seed", request.seed, "no seed (`openai/…` has)")
         include = ["reasoning.encrypted_content"] if request.reasoning not in (None, "none") else []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tidegate import jsontext
+from tidegate.chat.messages import Message
 from tidegate.errors import ConfigError, MalformedEvent, MalformedResponse
 from tidegate.options import SecretStr
 from tidegate.providers.refusals import READ_LIMIT, readable, redacted
@@ -119,6 +120,13 @@ def number(value: object) -> float:
 def json_text(value: object) -> str:
     """The JSON text of a tool's arguments: some send it as text, some as an object."""
     return value if isinstance(value, str) else jsontext.encode(value).decode() if value is not None else ""
+
+
+def without_names(provider: str, messages: Iterable[Message]) -> None:
+    """Raise `ConfigError` where a message names its speaker, and the provider has no field for it."""
+    named = next((message.name for message in messages if message.name is not None and message.role != "tool"), None)
+    if named is not None:
+        raise ConfigError(f"`{provider}` has no names of speakers: say in the text that `{named[:40]}` speaks")
 
 
 def unable(provider: str, name: str, value: object, what: str) -> None:

@@ -213,6 +213,18 @@ def test_a_loop_with_tools_loses_nothing(server: FaultServer, wire: Wire) -> Non
 
 
 @rows
+def test_a_conversation_goes_on_with_any_other_provider(wire: Wire) -> None:
+    """As it does when a fallback answers."""
+    done = provider_of(wire).decode(json.dumps(wire.whole(CALLS)).encode(), wire.model)
+    results = [Message("tool", f"at {n}", tool_call_id=call.id) for n, call in enumerate(done.tool_calls)]
+    turns = [Message("user", "When?"), done.message, *results]
+    for other in WIRES:
+        body = provider_of(other).encode(ChatRequest.build(turns, tools=[TIDE]), other.model, streamed=False).body
+        for word in (b"When?", b"Bremen", b"Emden", b"at 0", b"at 1", b"call-1", b"call-2"):
+            assert word in body
+
+
+@rows
 def test_a_streamed_loop_gives_the_same_turn(wire: Wire) -> None:
     decoder = provider_of(wire).stream_decoder(wire.model)
     for each in read_events(iter(wire.events(CALLS))):

@@ -31,7 +31,7 @@ from tidegate.chat.messages import Prompt
 from tidegate.chat.request import ChatRequest
 from tidegate.options import SecretStr
 from tidegate.providers.base import Account
-from tidegate.providers.gemini import MADE_ID, GeminiProvider, read_usage
+from tidegate.providers.gemini import MADE_ID, UNSIGNED, GeminiProvider, read_usage
 
 MODEL = "gemini-next"
 ROOT = Account("gemini", "https://api.example.com", SecretStr(KEY))
@@ -124,6 +124,15 @@ def test_calls_and_their_results_go_by_their_names() -> None:
         ]},
         {"role": "user", "parts": [{"text": "And?"}]},
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "signed"), [(MODEL, True), ("gemini-3-pro-preview", True), ("gemini-2.5-pro", False)]
+)
+def test_calls_of_another_provider_are_marked_as_such(model: str, *, signed: bool) -> None:
+    calls = (ToolCall("toolu_1", "tide"), ToolCall("toolu_2", "tide"))
+    parts = sent([Message("user", "?"), Message("assistant", "I look.", calls)], model)["contents"][1]["parts"]
+    assert [part.get("thoughtSignature") for part in parts] == [None, UNSIGNED if signed else None, None]
 
 
 @pytest.mark.parametrize("text", ["12", "[1]", '"x"', "no json"])

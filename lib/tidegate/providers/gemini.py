@@ -54,6 +54,11 @@ them (https://ai.google.dev/gemini-api/docs/openai#thinking).
 MADE_ID = "tidegate-"
 """With this begins the id of a call to which Gemini gave none. It is never sent to Gemini."""
 
+UNSIGNED = "skip_thought_signature_validator"
+"""What stands for the signature of a call that Gemini did not make, such as another provider's before a fallback: its
+third generation refuses a turn whose first call has none (https://ai.google.dev/gemini-api/docs/thought-signatures#faqs).
+"""
+
 _REASONS = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
@@ -75,6 +80,9 @@ _PURPOSES = {
 
 _FILE = re.compile(r"https://generativelanguage\.googleapis\.com/|https://www\.youtube\.com/", re.IGNORECASE)
 """Addresses that Gemini fetches from."""
+
+_SIGNED = ("effort", None)
+"""How models think whose calls have to be signed: those of the third generation, and those that nobody knows yet."""
 
 _VERSIONED = re.compile(r"/v\d[a-z0-9]*\Z")
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
@@ -123,7 +131,7 @@ class GeminiProvider(Speaker):
 
     def _fields(self, request: ChatRequest, model: str) -> dict[str, Any]:
         without_names(self.name, request.messages)
-        system, contents = self._conversation(request.messages)
+        system, contents = self._conversation(request.messages, signed=facts(self.name, model).thinking in _SIGNED)
         config = {
             "temperature": request.temperature,
             "topP": request.top_p,
@@ -154,8 +162,8 @@ class GeminiProvider(Speaker):
             return {"thinkingBudget": THINKING_BUDGETS[reasoning], "includeThoughts": reasoning != "none"}
         return {"thinkingLevel": reasoning, "includeThoughts": True}
 
-    def _conversation(self, messages: Sequence[Message]) -> tuple[list[str], list[dict[str, Any]]]:
-        """The system's texts, and the turns."""
+    def _conversation(self, messages: Sequence[Message], *, signed: bool) -> tuple[list[str], list[dict[str, Any]]]:
+        """The system's texts, and the turns; `signed` where calls have to be."""
         system: list[str] = []
         turns: list[dict[str, Any]] = []
         names: dict[str, str] = {}
@@ -168,7 +176,7 @@ class GeminiProvider(Speaker):
                     )
                 system.append(message.text)
             elif message.role == "assistant":
-                turns.append({"role": "model", "parts": self._said(message)})
+                turns.append({"role": "model", "parts": self._said(message, signed=signed)})
             else:
                 parts = [self._result(message, names)] if message.role == "tool" else _parts(message)
                 if message.role == "tool" and turns and "functionResponse" in turns[-1]["parts"][-1]:
@@ -177,18 +185,20 @@ class GeminiProvider(Speaker):
                     turns.append({"role": "user", "parts": parts})
         return system, turns
 
-    def _said(self, message: Message) -> list[dict[str, Any]]:
+    def _said(self, message: Message, *, signed: bool) -> list[dict[str, Any]]:
         parts = _parts(message)
         own = [thought for thought in message.thoughts if thought.provider == self.name and thought.signature]
         if own and parts:
             parts[-1]["thoughtSignature"] = own[-1].signature
-        for call in message.tool_calls:
+        lacking = signed and not any(call.signature for call in message.tool_calls)
+        for number, call in enumerate(message.tool_calls):
             made: dict[str, Any] = {"name": call.name, "args": _arguments(call)}
             if call.id and not call.id.startswith(MADE_ID):
                 made["id"] = call.id
             part: dict[str, Any] = {"functionCall": made}
-            if call.signature is not None:
-                part["thoughtSignature"] = call.signature
+            signature = UNSIGNED if lacking and number == 0 else call.signature
+            if signature is not None:
+                part["thoughtSignature"] = signature
             parts.append(part)
         return parts or [{"text": ""}]
 

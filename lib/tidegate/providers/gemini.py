@@ -191,12 +191,12 @@ class GeminiProvider(Speaker):
         if own and parts:
             parts[-1]["thoughtSignature"] = own[-1].signature
         lacking = signed and not any(call.signature for call in message.tool_calls)
-        for number, call in enumerate(message.tool_calls):
+        for index, call in enumerate(message.tool_calls):
             made: dict[str, Any] = {"name": call.name, "args": _arguments(call)}
             if call.id and not call.id.startswith(MADE_ID):
                 made["id"] = call.id
             part: dict[str, Any] = {"functionCall": made}
-            signature = UNSIGNED if lacking and number == 0 else call.signature
+            signature = UNSIGNED if lacking and index == 0 else call.signature
             if signature is not None:
                 part["thoughtSignature"] = signature
             parts.append(part)

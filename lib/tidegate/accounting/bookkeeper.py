@@ -176,6 +176,8 @@ class Bookkeeper:
         except Exception as error:  # noqa: BLE001 (whatever the driver raises, the program's calls go on)
             self._told = True  # this round goes on, so no other is needed
             problem = f"{self.queued} entries are not in it yet ({_first_line(error)})"
+            if self._closed:  # who closes it has the last word
+                return False
             self._warn("database", f"{problem}; they are kept, and tried again")
             return False
         self._warned.discard("database")

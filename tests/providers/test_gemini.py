@@ -68,7 +68,7 @@ def test_a_request_is_what_the_documentation_shows() -> None:
             "temperature": 0.5, "topP": 0.9, "maxOutputTokens": 20, "stopSequences": ["END"], "seed": 3,
             "responseMimeType": "application/json", "responseJsonSchema": {"type": "object"},
             "responseLogprobs": True, "logprobs": 2,
-            "thinkingConfig": {"thinkingLevel": "low", "includeThoughts": True},
+            "thinkingConfig": {"thinkingLevel": "LOW", "includeThoughts": True},
         },
     }  # fmt: skip
 
@@ -180,7 +180,7 @@ def test_pictures_are_sent_whole_or_by_what_it_fetches() -> None:
     ("model", "reasoning", "config"),
     [
         (MODEL, "none", {"thinkingBudget": 0, "includeThoughts": False}),
-        (MODEL, "high", {"thinkingLevel": "high", "includeThoughts": True}),
+        (MODEL, "high", {"thinkingLevel": "HIGH", "includeThoughts": True}),
         (MODEL, 2_000, {"thinkingBudget": 2_000, "includeThoughts": True}),
         ("gemini-2.5-flash", "medium", {"thinkingBudget": 8_192, "includeThoughts": True}),
     ],

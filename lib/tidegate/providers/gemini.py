@@ -67,7 +67,10 @@ _REASONS = {
     "BLOCKLIST": "content_filter",
     "PROHIBITED_CONTENT": "content_filter",
     "SPII": "content_filter",
+    "MODEL_ARMOR": "content_filter",
     "IMAGE_SAFETY": "content_filter",
+    "IMAGE_PROHIBITED_CONTENT": "content_filter",
+    "IMAGE_RECITATION": "content_filter",
 }
 
 _PURPOSES = {
@@ -160,7 +163,7 @@ class GeminiProvider(Speaker):
             return {"thinkingBudget": reasoning, "includeThoughts": True}
         if reasoning == "none" or facts(self.name, model).thinking == "tokens":
             return {"thinkingBudget": THINKING_BUDGETS[reasoning], "includeThoughts": reasoning != "none"}
-        return {"thinkingLevel": reasoning, "includeThoughts": True}
+        return {"thinkingLevel": reasoning.upper(), "includeThoughts": True}
 
     def _conversation(self, messages: Sequence[Message], *, signed: bool) -> tuple[list[str], list[dict[str, Any]]]:
         """The system's texts, and the turns; `signed` where calls have to be."""

@@ -6,11 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
+    from tidegate import agent as agent
     from tidegate import parsing as parsing
+    from tidegate import streaming as streaming
     from tidegate.accounting.estimates import Estimate as Estimate
     from tidegate.accounting.ledger import Ledger as Ledger
     from tidegate.accounting.prices import Price as Price
     from tidegate.accounting.tokens import count_tokens as count_tokens
+    from tidegate.agent import Agent as Agent
+    from tidegate.agent import AgentResult as AgentResult
+    from tidegate.agent import Toolbox as Toolbox
+    from tidegate.agent import tool as tool
     from tidegate.attempts import Attempt as Attempt
     from tidegate.chat.details import Citation as Citation
     from tidegate.chat.details import Thought as Thought
@@ -162,9 +168,15 @@ if TYPE_CHECKING:  # each `as` says to type checkers that the name is public
     from tidegate.policies.hedge import Hedge as Hedge
     from tidegate.policies.retry import Retry as Retry
     from tidegate.reporting.metrics import Metrics as Metrics
+    from tidegate.streaming import StreamProcessor as StreamProcessor
+    from tidegate.streaming import WordWriter as WordWriter
+    from tidegate.streaming import sse_events as sse_events
+    from tidegate.streaming import tee as tee
     from tidegate.version import __version__ as __version__
 
 _HOMES = {
+    "tidegate.agent": ("Agent", "AgentResult", "Toolbox", "tool"),
+    "tidegate.streaming": ("StreamProcessor", "WordWriter", "sse_events", "tee"),
     "tidegate.chat.details": ("Citation", "Thought", "TokenLogprob"),
     "tidegate.chat.embedding": ("Embeddings",),
     "tidegate.chat.messages": ("Image", "Message", "Text"),
@@ -234,7 +246,7 @@ _HOMES = {
     "tidegate.version": ("__version__",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_ROOMS = ("parsing",)
+_ROOMS = ("agent", "parsing", "streaming")
 """Folders that are public as they are."""
 
 __all__ = sorted((*_HOME_OF, *_ROOMS))  # noqa: PLE0605 (a test compares it with what type checkers see above)

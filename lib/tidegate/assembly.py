@@ -71,6 +71,8 @@ class Corridor:
     ledger: Ledger | None
     alarm: Alarm | None
     workers: int
+    keeps_budgets: bool
+    """Whether a call may have budgets of its own."""
 
     def close(self) -> None:
         """Give back the connections, to providers and to stores, and write what is to be written."""
@@ -153,6 +155,7 @@ def assemble(
         ledger,
         alarm,
         workers,
+        budget is not None,
     )
 
 

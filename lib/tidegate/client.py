@@ -77,6 +77,7 @@ class CallOptions(TypedDict, total=False):
     task: str | None
     tags: Mapping[str, str] | None
     priority: int
+    budgets: Sequence[Budget]
     timeout: float | None
     cancel: CancelToken | None
     stall_detection: bool
@@ -231,6 +232,7 @@ class Client:
         task: str | None = None,
         tags: Mapping[str, str] | None = None,
         priority: int = 0,
+        budgets: Sequence[Budget] = (),
         timeout: float | None = _UNSET,
         cancel: CancelToken | None = None,
         stall_detection: bool = False,
@@ -242,6 +244,7 @@ class Client:
         `tool_choice` is `auto`, `none`, `required` or a tool's name, `reasoning` is how much to think (`none`,
         `minimal`, `low`, `medium`, `high`, or a number of tokens), `logprobs` asks for the tokens' probabilities (and
         so many alternatives to each). What a provider cannot do is a `ConfigError`.
+        `budgets` are for this call, beside the client's.
         `timeout` is this call's deadline in seconds, `cancel` ends it from another thread, `stall_detection` streams
         underneath so that a silent server is noticed, `options` go into the request's body as they are.
         Raises `ConfigError` before anything is sent, or a `CallError`.
@@ -269,6 +272,7 @@ class Client:
         task: str | None = None,
         tags: Mapping[str, str] | None = None,
         priority: int = 0,
+        budgets: Sequence[Budget] = (),
         timeout: float | None = _UNSET,
         cancel: CancelToken | None = None,
         stall_detection: bool = False,
@@ -612,6 +616,7 @@ class Client:
         task: str | None = None,
         tags: Mapping[str, str] | None = None,
         priority: int = 0,
+        budgets: Sequence[Budget] = (),
         timeout: float | None = _UNSET,
         cancel: CancelToken | None = None,
         stall_detection: bool = False,
@@ -621,8 +626,8 @@ class Client:
         """The call, and a function that unties it from the tokens that can end it."""
         return self._called(
             lambda: ChatRequest.build(prompt, **request), streamed=streamed, phase=phase, model=model, task=task,
-            tags=tags, priority=priority, timeout=timeout, cancel=cancel, stall_detection=stall_detection,
-            recover=recover,
+            tags=tags, priority=priority, budgets=budgets, timeout=timeout, cancel=cancel,
+            stall_detection=stall_detection, recover=recover,
         )  # fmt: skip
 
     def _called(
@@ -635,6 +640,7 @@ class Client:
         task: str | None = None,
         tags: Mapping[str, str] | None = None,
         priority: int = 0,
+        budgets: Sequence[Budget] = (),
         timeout: float | None = _UNSET,
         cancel: CancelToken | None = None,
         stall_detection: bool = False,
@@ -658,9 +664,20 @@ class Client:
             task=task,
             tags=dict(tags or {}),
             priority=priority,
+            budgets=self._own_budgets(budgets),
         )
         endless = phase == "queue" and not math.isfinite(call.deadline.at)
         return call, _tie(token, self._stopping, cancel, self._program_over if endless else None)
+
+    def _own_budgets(self, budgets: Sequence[Budget]) -> tuple[Budget, ...]:
+        """The budgets of one call. Raises `ConfigError` where they could not be kept."""
+        if not budgets:
+            return ()
+        if isinstance(budgets, Budget) or not all(isinstance(budget, Budget) for budget in budgets):
+            raise ConfigError("`budgets` is a list of `Budget`")
+        if not self._corridor.keeps_budgets:
+            raise ConfigError("this client keeps no budgets (`ledger=None` or `budgets=()`), so a call cannot have one")
+        return tuple(budgets)
 
     def _seconds(self, timeout: float | None) -> float | None:
         if timeout is _UNSET:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from tidegate.chat.request import ChatRequest
 from tidegate.chat.timeline import Trace
@@ -69,6 +69,8 @@ class Call:
     task: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     priority: int = 0
+    budgets: tuple[Any, ...] = ()
+    """Budgets of this call alone, beside those of the client (`Budget` objects)."""
     alternatives: int = 0
     """Other routes that could still be asked."""
     heed: Callable[[int, Mapping[str, str]], None] | None = None

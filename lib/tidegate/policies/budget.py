@@ -88,7 +88,7 @@ class BudgetPolicy:
 
     def __call__(self, call: Call, proceed: Proceed) -> Reply:
         """The reply. Raises `BudgetExceeded`, or `BudgetUnknown`, before anything is sent."""
-        budgets = self._budgets()
+        budgets = (*self._budgets(), *call.budgets)
         if not budgets:
             return proceed(call)
         quotes = [self._prices.quote(call.route.provider, (model,)) for model in _models(call)]

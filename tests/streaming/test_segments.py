@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from tidegate.streaming import Lines, Sentences, Words
 
 TEXTS = st.text(
-    st.one_of(
-        st.characters(codec="utf-8"), st.sampled_from(" \n.!?aB1é日本。e\u0301👨\u200d👩\u200d👧🇩🇪")
-    ),
+    st.one_of(st.characters(codec="utf-8"), st.sampled_from(" \n.!?aB1é日本。e\u0301👨\u200d👩\u200d👧🇩🇪")),
     max_size=60,
 )
 

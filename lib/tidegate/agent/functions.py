@@ -172,10 +172,8 @@ def _arguments(
             continue
         default = ... if parameter.default is parameter.empty else parameter.default
         # Under a name that no field of pydantic's own is hidden by, such as `schema` or `_private`.
-        fields[f"field_{index}"] = (
-            hint,
-            Field(default, alias=parameter.name, description=told.get(parameter.name), title=parameter.name),
-        )
+        about: dict[str, Any] = {"description": told[parameter.name]} if parameter.name in told else {}
+        fields[f"field_{index}"] = (hint, Field(default, alias=parameter.name, title=parameter.name, **about))
     try:
         return create_model(called, __config__=ConfigDict(extra="forbid", populate_by_name=False), **fields), cancel
     except (PydanticSchemaGenerationError, PydanticUserError, TypeError) as error:

@@ -10,7 +10,14 @@ Count = Callable[[Sequence[Message]], int]
 """Tokens of a conversation."""
 
 ROUGH = 2
-"""Characters that a token has at least, in the long run: below the window by this count nothing has to be counted."""
+"""Characters that a token has at least, in the long run."""
+
+
+def surely_fits(messages: Sequence[Message], room: int) -> bool:
+    """Whether nothing has to be counted to know that the conversation is within `room` tokens."""
+    return sum(len(message.text) + sum(len(c.arguments) for c in message.tool_calls) + 40 for message in messages) < (
+        room * ROUGH
+    )
 
 
 def trimmed(messages: Sequence[Message], room: int, count: Count, task: int) -> list[Message]:
@@ -20,8 +27,6 @@ def trimmed(messages: Sequence[Message], room: int, count: Count, task: int) -> 
     What stays always: instructions, the task itself (the message at the index `task`), and its last round.
     """
     kept = list(messages)
-    if sum(len(message.text) + 40 for message in kept) < room * ROUGH:
-        return kept
     if count(kept) <= room:
         return kept
     rounds = _rounds(kept, task)

@@ -21,7 +21,7 @@ from tidegate.agent.events import (
     ToolFinished,
     ToolStarted,
 )
-from tidegate.agent.history import trimmed
+from tidegate.agent.history import surely_fits, trimmed
 from tidegate.agent.toolbox import Toolbox, ToolOutcome, ToolStart
 from tidegate.catalog import facts
 from tidegate.chat.messages import Message
@@ -209,6 +209,8 @@ class Run:
         if window is None:
             return messages
         room = window - min(self._asked.get("max_tokens") or ANSWER_ROOM, window // 2)
+        if surely_fits(messages, room):
+            return messages
         kept = trimmed(messages, room, self._count, self._task + len(messages) - len(self.conversation))
         if len(kept) < len(messages):
             self._keep(kept)

@@ -53,6 +53,7 @@ def test_every_page_has_examples() -> None:
         "recovery.md",
         "money.md",
         "providers.md",
+        "agents.md",
     } <= pages
 
 

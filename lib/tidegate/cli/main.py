@@ -20,6 +20,7 @@ from tidegate.version import __version__
 COMMANDS = {
     "ask": "ask a model, and see the answer come",
     "chat": "talk with a model",
+    "agent": "finish a task with tools",
     "parse": "the JSON in what a model wrote",
     "usage": "what was used and what it cost",
     "budget": "budgets that every program of a ledger keeps to",

@@ -56,6 +56,8 @@ bench: $(READY_DEV) ## what calls, quotas, outages, limits, ledgers and parsing 
 	$(BIN)/python bench/budget.py --quick
 	$(BIN)/python bench/parsing.py --short
 	$(BIN)/python bench/providers.py --short
+	$(BIN)/python bench/agent.py --short
+	$(BIN)/python bench/streaming.py --short
 
 clean: ## remove all that was built
 	rm -rf .venv .venv-* bench/.venv-* build dist lib/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -164,6 +164,14 @@ def quota_server(home: Path, *arguments: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{int(_line(process))}"
 
 
+@contextlib.contextmanager
+def scripted_model(home: Path) -> Iterator[str]:
+    """`support.scripted_model`; yields its URL. It runs where uvloop is, though it does without."""
+    command = [python_of("uvloop"), "-m", "support.scripted_model"]
+    with _piped(command, environment("uvloop", home)) as process:
+        yield f"http://127.0.0.1:{int(_line(process))}"
+
+
 def drained(client: str, home: Path, arguments: Sequence[str]) -> dict[str, Any]:
     """What came of `support.draining` with `arguments`. What the client writes on standard error is not shown."""
     return _quietly(client, home, ["-m", "support.draining", *arguments])

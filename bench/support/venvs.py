@@ -18,6 +18,7 @@ _PINS = {
     "pydantic-ai": BENCH / "peers-pydantic-ai.txt",
     "quicktok": BENCH / "peers-tokens.txt",
     "providers": BENCH / "peers-providers.txt",
+    "agents": BENCH / "peers-agents.txt",
 }
 
 

@@ -13,7 +13,17 @@ import pytest
 from journeys.asking import PATIENCE, client_of
 from support.fault_server import FaultServer, Gate, Reset, sse
 from support.openai_wire import chunk, stream_events
-from tidegate import Cancelled, ConfigError, Stream, StreamInterrupted, StreamProcessor, WordWriter, sse_events, tee
+from tidegate import (
+    Cancelled,
+    Client,
+    ConfigError,
+    Stream,
+    StreamInterrupted,
+    StreamProcessor,
+    WordWriter,
+    sse_events,
+    tee,
+)
 from tidegate.chat.reply import Chunk
 from tidegate.testing import ManualClock
 
@@ -131,6 +141,19 @@ def test_a_loop_of_ones_own_has_the_callbacks_beside_it(stream: Stream) -> None:
 def test_what_is_no_callback_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         StreamProcessor(**wrong)
+
+
+@pytest.mark.slow
+def test_a_real_model_is_followed_word_by_word() -> None:
+    words: list[str] = []
+    out = io.StringIO()
+    with Client("local/smollm2-135m-instruct", timeout=PATIENCE) as client:
+        stream = client.stream("Say something about the sea.", max_tokens=24, temperature=0)
+        done = StreamProcessor(on_word=words.append, on_chunk=WordWriter(out)).run(stream)
+    assert done.completion is not None
+    assert done.completion.text == done.text
+    assert words == done.text.split()
+    assert done.text.startswith(out.getvalue())  # its last word is held back until it is whole
 
 
 # Writers
